@@ -1,0 +1,5 @@
+// `npm test`
+import { prepareOrExit } from './prepare.js';
+
+await prepareOrExit({ tests: true });
+await import('../dist/test/run.js');

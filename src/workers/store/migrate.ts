@@ -1,0 +1,74 @@
+import { join } from 'node:path';
+import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import Postgrator from 'postgrator';
+import { connectionOptions } from './connection-options.js';
+
+/** The numbered files, `<number>.do.<name>.sql`, seen from `dist/src/workers/store/`. */
+const SQL_DIRECTORY = join(import.meta.dirname, '../../../../sql');
+
+/** Seconds that a process waits for another one that is migrating. */
+const LOCK_SECONDS = 300;
+
+/**
+ * Brings the schema up to date and tells how many migrations that took. Any number of processes may call it at once:
+ * an advisory lock lets one work and the others find nothing left to do.
+ *
+ * DDL commits by itself in MySQL, so a migration that was interrupted is run again from its first statement: each
+ * statement must bear that (`IF NOT EXISTS`).
+ * @throws {Error} when an applied file was changed afterwards, or the lock is not free in time
+ */
+export async function migrate(url: string): Promise<{ applied: number }> {
+  return withConnection(url, async (connection, postgrator) => {
+    // The name is the server's, not the database's: hence the database in it. The lock ends with the connection.
+    const [rows] = await connection.query<RowDataPacket[]>(
+      "SELECT GET_LOCK(CONCAT('chat_migrate_', MD5(DATABASE())), ?) AS locked LIMIT 1",
+      [LOCK_SECONDS],
+    );
+    if (rows[0]?.locked !== 1) throw new Error(`another process is still migrating after ${LOCK_SECONDS} s`);
+    const applied = await postgrator.migrate();
+    return { applied: applied.length };
+  });
+}
+
+/** The names of the migrations that {@link migrate} would apply. Changes nothing. */
+export async function pendingMigrations(url: string): Promise<string[]> {
+  return withConnection(url, async (_, postgrator) => {
+    const target = await postgrator.getMaxVersion();
+    const current = await postgrator.getDatabaseVersion();
+    if (current >= target) return [];
+    return postgrator
+      .getRunnableMigrations(current, target)
+      .map(({ version, name }) => `${String(version).padStart(3, '0')} ${name}`);
+  });
+}
+
+async function withConnection<T>(
+  url: string,
+  work: (connection: Connection, postgrator: Postgrator) => Promise<T>,
+): Promise<T> {
+  const options = connectionOptions(url);
+  const connection = await createConnection({ ...options, multipleStatements: true });
+  try {
+    // run_at is a TIMESTAMP written in UTC: in a zone with summer time one hour of the year would be refused.
+    await connection.query("SET time_zone = '+00:00'");
+    const run = async (sql: string) => {
+      const [rows] = await connection.query(sql);
+      return { rows: Array.isArray(rows) ? rows : [] };
+    };
+    const postgrator = new Postgrator({
+      driver: 'mysql',
+      ...(options.database === undefined ? {} : { database: options.database }),
+      // What glob would take for a pattern may be in the path of the checkout.
+      migrationPattern: join(SQL_DIRECTORY.replace(/[?*()[\]]/g, '[$&]'), '*.sql'),
+      schemaTable: 'chat_schema_version',
+      newline: 'LF',
+      execQuery: run,
+      execSqlScript: async (sql) => {
+        await run(sql);
+      },
+    });
+    return await work(connection, postgrator);
+  } finally {
+    connection.destroy();
+  }
+}
