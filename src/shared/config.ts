@@ -8,11 +8,7 @@ import { z } from 'zod';
  */
 
 const integer = (min: number, max: number) =>
-  z
-    .string()
-    .regex(/^\d+$/, 'must be a whole number')
-    .transform(Number)
-    .pipe(z.int().min(min).max(max));
+  z.string().regex(/^\d+$/, 'must be a whole number').transform(Number).pipe(z.int().min(min).max(max));
 const text = z.string().min(1);
 const yes = z.enum(['yes', 'no']).transform((value) => value === 'yes');
 const port = integer(0, 65_535);
@@ -50,9 +46,7 @@ export const configSchema = z.object({
   CHAT_MYSQL_URL: mysqlUrl
     .optional()
     .describe('`mysql://user:password@host:port/database`; unset: the embedded database'),
-  CHAT_MYSQL_CONNECTIONS: integer(1, 64)
-    .default(4)
-    .describe('MySQL connections per worker thread'),
+  CHAT_MYSQL_CONNECTIONS: integer(1, 64).default(4).describe('MySQL connections per worker thread'),
   CHAT_MYSQL_TIMEOUT_MS: integer(500, 8000)
     .default(4000)
     .describe('ms that a request may spend in MySQL before it is answered with `UNAVAILABLE`'),
@@ -121,7 +115,9 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly problems: readonly string[];
   constructor(problems: readonly string[]) {
-    super(`the configuration has ${problems.length} mistake(s):\n${problems.map((p) => `  - ${p}`).join('\n')}`);
+    super(
+      `the configuration has ${problems.length} mistake(s):\n${problems.map((p) => `  - ${p}`).join('\n')}`,
+    );
     this.problems = problems;
   }
 }
@@ -148,7 +144,11 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, cw
   if ((config.CHAT_TLS_CERT === undefined) !== (config.CHAT_TLS_KEY === undefined)) {
     problems.push('CHAT_TLS_CERT and CHAT_TLS_KEY go together');
   }
-  if (config.CHAT_AUTH === 'open' && !LOOPBACK.test(config.CHAT_TCP_HOST) && !config.CHAT_AUTH_OPEN_ANYWHERE) {
+  if (
+    config.CHAT_AUTH === 'open' &&
+    !LOOPBACK.test(config.CHAT_TCP_HOST) &&
+    !config.CHAT_AUTH_OPEN_ANYWHERE
+  ) {
     problems.push(
       `CHAT_AUTH=open trusts every client, and ${config.CHAT_TCP_HOST} is not a loopback address; ` +
         'use CHAT_AUTH=jwt, or set CHAT_AUTH_OPEN_ANYWHERE=yes if you mean it',
@@ -163,7 +163,8 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>, cw
     ...config,
     CHAT_DATA_DIR: resolve(cwd, config.CHAT_DATA_DIR),
     CHAT_LOG_DIR: resolve(cwd, config.CHAT_LOG_DIR),
-    tls: cert !== undefined && key !== undefined ? { cert: resolve(cwd, cert), key: resolve(cwd, key) } : null,
+    tls:
+      cert !== undefined && key !== undefined ? { cert: resolve(cwd, cert), key: resolve(cwd, key) } : null,
   });
 }
 

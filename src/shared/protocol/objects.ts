@@ -73,7 +73,10 @@ export const roomSchema = z.object({
   createdAt: at,
   lastSeq: seq,
   lastMessage: messageSchema.nullable(),
-  role: z.enum(['owner', 'member']).nullable().describe('null in a public room that the caller has not joined'),
+  role: z
+    .enum(['owner', 'member'])
+    .nullable()
+    .describe('null in a public room that the caller has not joined'),
   readSeq: seq,
   deliveredSeq: seq,
   unread: z.int().min(0),

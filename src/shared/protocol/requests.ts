@@ -30,7 +30,11 @@ const text = (min: number, max: number) =>
 const userId = z.int().min(1).describe('user id');
 const roomId = z.int().min(1).describe('room id');
 const seq = z.int().min(1);
-const cursor = z.string().max(200).refine(wellFormed, noLoneSurrogate).describe('`nextCursor` of the page before');
+const cursor = z
+  .string()
+  .max(200)
+  .refine(wellFormed, noLoneSurrogate)
+  .describe('`nextCursor` of the page before');
 const key = text(1, 64);
 const visibility = z.enum(['public', 'private']);
 const uniqueIds = (max: number) => z.array(userId).min(1).max(max);
@@ -77,7 +81,11 @@ export function requestSchemas(limits: ProtocolLimits) {
       params: TOO_LARGE_ISSUE,
     })
     .meta({ minLength: 1, maxLength: limits.maxTextChars });
-  const device = z.strictObject({ id: text(1, 128), name: text(0, 100).optional(), platform: text(0, 100).optional() });
+  const device = z.strictObject({
+    id: text(1, 128),
+    name: text(0, 100).optional(),
+    platform: text(0, 100).optional(),
+  });
   const path = imagePath(limits.imagePathPrefix);
   const image = z.strictObject({
     path,

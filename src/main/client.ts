@@ -1,0 +1,103 @@
+import type { Connection } from '../io/connection.js';
+import { type ConnectionId, id, type RoomId, type Seq, type SessionId, type UserId } from '../shared/ids.js';
+import type { RoomStream } from './room-stream.js';
+
+/** A frame that was taken from a connection and has not been executed. */
+export interface Frame {
+  readonly bytes: Uint8Array;
+  /** Written by a worker, not by the client. */
+  readonly continuation: boolean;
+  /** An overtaking batch has looked at it: it needs the database and keeps its place. */
+  seen: boolean;
+}
+
+/** Something for a connection whose login is under way: sent after the login's reply, if that does not cover it. */
+export interface Held {
+  readonly line: Buffer;
+  readonly volatile: boolean;
+  readonly roomId: RoomId;
+  /** Entries that the reply's `lastSeq` covers are dropped; `Infinity` for what is no entry. */
+  readonly seq: number;
+}
+
+/** What gathers for a connection between the admission of its login and the reply. */
+export interface Hold {
+  readonly lines: Held[];
+  /** Rooms that the user came into meanwhile: the reply need not have them. */
+  readonly entered: Set<RoomId>;
+}
+
+/** A connection as the core knows it: a plain record, one per connection, without closures. */
+export class Client {
+  readonly connection: Connection;
+  readonly openedAt = performance.now();
+
+  /** 0 until the login is admitted. */
+  userId: UserId = id.user(0);
+  sessionId: SessionId = id.session(0);
+  /** Expiry of the token, ms since the epoch; 0 = none. */
+  expiresAt = 0;
+  isExpiryAnnounced = false;
+  /** The rooms whose entries the connection gets. */
+  readonly rooms = new Set<RoomStream>();
+  hold: Hold | null = null;
+  /** Entries up to here were in the login's reply, although the room's stream has not released them yet. */
+  covered: Map<RoomId, Seq> | null = null;
+  /** Whose presence the connection is told. */
+  watching: ReadonlySet<UserId> | null = null;
+  /** Not null while the states of `watching` are being read. */
+  heldPresence: Buffer[] | null = null;
+
+  /** Frames taken and not in a batch. */
+  frames: Frame[] = [];
+  /** Frames in the batch that is under way, as a continuation may give them back. */
+  inFlight: Frame[] | null = null;
+  /** Frames in the overtaking batch that is under way. */
+  overtaking: Frame[] | null = null;
+  isQueued = false;
+  /** A frame over the limit came; nothing after it is taken. */
+  isOversized = false;
+  isClosed = false;
+  /** Of the token bucket for `CHAT_FRAMES_PER_SECOND`. */
+  tokens = Number.POSITIVE_INFINITY;
+  refilledAt = 0;
+
+  constructor(connection: Connection) {
+    this.connection = connection;
+  }
+
+  get id(): ConnectionId {
+    return this.connection.id;
+  }
+
+  get isLoggedIn(): boolean {
+    return this.userId !== 0;
+  }
+
+  /** No request of the connection is waiting or under way. */
+  get isIdle(): boolean {
+    return this.inFlight === null && this.frames.length === 0 && !this.connection.readable;
+  }
+
+  /** A line of a room, or any other with `seq` left out: now, or after the login's reply. */
+  deliver(line: Buffer, roomId: RoomId, seq = Number.POSITIVE_INFINITY, volatile = false): void {
+    if (this.hold !== null) this.hold.lines.push({ line, volatile, roomId, seq });
+    else if (this.covered === null || !this.isCovered(roomId, seq)) this.connection.send(line, volatile);
+  }
+
+  /** Says that the connection has the room's entries up to `seq` already. */
+  cover(roomId: RoomId, seq: Seq): void {
+    this.covered ??= new Map();
+    this.covered.set(roomId, id.seq(Math.max(seq, this.covered.get(roomId) ?? 0)));
+  }
+
+  /** Whether the login's reply has told of this entry already. Forgets the room once its stream has caught up. */
+  private isCovered(roomId: RoomId, seq: number): boolean {
+    const upto = this.covered?.get(roomId);
+    if (upto === undefined || seq === Number.POSITIVE_INFINITY) return false;
+    if (seq <= upto) return true;
+    this.covered?.delete(roomId);
+    if (this.covered?.size === 0) this.covered = null;
+    return false;
+  }
+}

@@ -1,0 +1,369 @@
+import type { CloseReason } from '../shared/closes.js';
+import type { Effect } from '../shared/effects.js';
+import { type ConnectionId, id, type RoomId, type Seq, type UserId } from '../shared/ids.js';
+import { log } from '../shared/log.js';
+import type { Client, Hold } from './client.js';
+import { type RoomEffect, RoomStream, type StreamOwner } from './room-stream.js';
+
+/** What the router asks of the rest of the main thread. */
+export interface RouterPorts {
+  /** Runs a continuation before the connection's other frames; those from `executed` on come after it. */
+  resume(client: Client, executed: number | undefined, line: Buffer): void;
+  /** An overtaking batch answered a frame. */
+  overtook(client: Client, place: number): void;
+  /** A stream has a hole that may have to be read back. */
+  holeFound(stream: RoomStream): void;
+  /** These rooms may have moved without a word. */
+  suspect(roomIds: readonly RoomId[]): void;
+  /** The session has lost its connection. `grace`: the user may come right back. */
+  sessionLost(sessionId: Client['sessionId'], grace: boolean): void;
+}
+
+interface Watched {
+  readonly clients: Set<Client>;
+  /** Of the last presence event: an older one that comes later is dropped. */
+  version: number;
+}
+
+/**
+ * The routing table (connection ↔ session ↔ user ↔ room) and the one place that acts upon effects. Everything here
+ * is synchronous: an effect is applied whole before the next one is looked at.
+ */
+export class Router implements StreamOwner {
+  readonly #ports: RouterPorts;
+  readonly #clients = new Map<ConnectionId, Client>();
+  readonly #users = new Map<UserId, Set<Client>>();
+  readonly #rooms = new Map<RoomId, RoomStream>();
+  readonly #watched = new Map<UserId, Watched>();
+
+  constructor(ports: RouterPorts) {
+    this.#ports = ports;
+  }
+
+  get clients(): ReadonlyMap<ConnectionId, Client> {
+    return this.#clients;
+  }
+
+  /** The stream of a room that somebody here is in. */
+  stream(roomId: RoomId): RoomStream | undefined {
+    return this.#rooms.get(roomId);
+  }
+
+  add(client: Client): void {
+    this.#clients.set(client.id, client);
+  }
+
+  /** The connection is gone: take it out of everything. */
+  remove(client: Client, reason: CloseReason): void {
+    client.isClosed = true;
+    this.#clients.delete(client.id);
+    if (client.isLoggedIn) this.#endSession(client, reason !== 'LOGOUT' && reason !== 'SESSION_REVOKED');
+  }
+
+  /** No request of the connection is under way any more: presence that came during a subscription goes out. */
+  settled(client: Client): void {
+    const held = client.heldPresence;
+    client.heldPresence = null;
+    if (held !== null) for (const line of held) client.connection.send(line, true);
+  }
+
+  apply(effect: Effect): void {
+    switch (effect.kind) {
+      case 'reply':
+        this.#clients.get(effect.connection)?.connection.send(effect.line);
+        return;
+      case 'room':
+        return this.#room(effect);
+      case 'receipt':
+        return this.#receipt(effect);
+      case 'typing':
+        return this.#typing(effect);
+      case 'admit':
+        return this.#admit(effect);
+      case 'opened':
+        return this.#opened(effect);
+      case 'dismiss': {
+        const client = this.#clients.get(effect.connection);
+        if (client?.isLoggedIn) this.#endSession(client, false);
+        return;
+      }
+      case 'renewed': {
+        const client = this.#clients.get(effect.connection);
+        if (client === undefined) return;
+        client.expiresAt = effect.expiresAt;
+        client.isExpiryAnnounced = false;
+        return;
+      }
+      case 'watch':
+        return this.#watch(effect);
+      case 'presence':
+        return this.#presence(effect);
+      case 'revoke':
+        for (const client of this.#users.get(effect.userId) ?? []) {
+          if (client.sessionId === effect.sessionId) client.connection.close('SESSION_REVOKED');
+        }
+        return;
+      case 'close':
+        this.#clients.get(effect.connection)?.connection.close(effect.reason, effect.line ?? undefined);
+        return;
+      case 'suspect':
+        return this.#ports.suspect(effect.roomIds);
+      case 'continue': {
+        const client = this.#clients.get(effect.connection);
+        if (client !== undefined) this.#ports.resume(client, effect.executed, effect.line);
+        return;
+      }
+      case 'overtook': {
+        const client = this.#clients.get(effect.connection);
+        if (client !== undefined) this.#ports.overtook(client, effect.place);
+      }
+    }
+  }
+
+  // --- rooms ---
+
+  #room(effect: RoomEffect): void {
+    let stream = this.#rooms.get(effect.roomId);
+    if (stream === undefined) {
+      // Nobody here is in the room. Somebody may be after this: then it begins here, and what was said before
+      // anybody listened is looked up.
+      if (!effect.notices.some((notice) => notice.change === 'add' && this.#users.has(notice.userId))) {
+        return this.releaseLate(effect);
+      }
+      stream = this.#openStream(effect.roomId);
+      stream.startAt(id.seq(effect.event === null ? effect.seq : effect.seq - 1));
+      this.#ports.suspect([effect.roomId]);
+    }
+    stream.accept(effect);
+  }
+
+  release(stream: RoomStream, effect: RoomEffect): void {
+    const { event, reply, connection } = effect;
+    const notices = event !== null && stream.isReplay(effect.seq) ? [] : effect.notices;
+    const origin = connection === 0 ? undefined : this.#clients.get(connection);
+    // Who leaves does not get the entry that says so; who joins finds it in what they are given.
+    for (const notice of notices) {
+      if (notice.change !== 'remove') continue;
+      for (const client of this.#users.get(notice.userId) ?? []) {
+        if (!this.#leave(client, stream)) continue;
+        if (client !== origin) client.deliver(notice.line, stream.roomId);
+      }
+    }
+    if (event !== null) this.#broadcast(stream, effect, event, origin);
+    for (const notice of notices) {
+      if (notice.change === 'remove') continue;
+      for (const client of this.#users.get(notice.userId) ?? []) {
+        if (notice.change === 'add') {
+          if (!this.#enter(client, stream)) continue;
+          client.hold?.entered.add(stream.roomId);
+        }
+        if (client !== origin)
+          client.deliver(notice.line, stream.roomId, this.#noticeSeq(notice.change, effect));
+      }
+    }
+    if (reply !== null && !effect.replaces) origin?.connection.send(reply);
+    if (stream.clients.size === 0) this.#closeStream(stream);
+  }
+
+  releaseLate(effect: RoomEffect): void {
+    if (effect.reply !== null) this.#clients.get(effect.connection)?.connection.send(effect.reply);
+  }
+
+  holeFound(stream: RoomStream): void {
+    this.#ports.holeFound(stream);
+  }
+
+  /** A `room.added` at a seq that the login's reply covers is in that reply already. */
+  #noticeSeq(change: 'add' | 'none', effect: RoomEffect): number | undefined {
+    return change === 'add' ? effect.seq : undefined;
+  }
+
+  #broadcast(stream: RoomStream, effect: RoomEffect, event: Buffer, origin: Client | undefined): void {
+    const { roomId, seq } = effect;
+    const replaced = effect.replaces ? origin : undefined;
+    for (const client of stream.clients) {
+      if (client !== replaced) client.deliver(event, roomId, seq);
+    }
+    if (replaced !== undefined && effect.reply !== null) replaced.connection.send(effect.reply);
+    if (log.message.debugging) {
+      log.message.debug('released', {
+        room: roomId,
+        seq,
+        connections: stream.clients.size,
+        size: event.length,
+      });
+    }
+  }
+
+  #receipt({ roomId, connection, line }: Extract<Effect, { kind: 'receipt' }>): void {
+    for (const client of this.#rooms.get(roomId)?.clients ?? []) {
+      if (client.id !== connection) client.deliver(line, roomId);
+    }
+  }
+
+  #typing({ roomId, connection, reply, event, refusal }: Extract<Effect, { kind: 'typing' }>): void {
+    const client = this.#clients.get(connection);
+    if (client === undefined) return;
+    const stream = this.#rooms.get(roomId);
+    if (stream === undefined || !stream.clients.has(client)) {
+      this.#ports.resume(client, undefined, refusal);
+      return;
+    }
+    client.connection.send(reply);
+    for (const other of stream.clients) {
+      if (other.userId !== client.userId) other.deliver(event, roomId, undefined, true);
+    }
+  }
+
+  #enter(client: Client, stream: RoomStream): boolean {
+    if (stream.clients.has(client)) return false;
+    stream.clients.add(client);
+    client.rooms.add(stream);
+    return true;
+  }
+
+  #leave(client: Client, stream: RoomStream): boolean {
+    client.rooms.delete(stream);
+    client.covered?.delete(stream.roomId);
+    return stream.clients.delete(client);
+  }
+
+  #openStream(roomId: RoomId): RoomStream {
+    const known = this.#rooms.get(roomId);
+    if (known !== undefined) return known;
+    const stream = new RoomStream(roomId, this);
+    this.#rooms.set(roomId, stream);
+    return stream;
+  }
+
+  #closeStream(stream: RoomStream): void {
+    if (this.#rooms.get(stream.roomId) !== stream) return;
+    this.#rooms.delete(stream.roomId);
+    // A user of this process may come in with one of them, which opens the stream anew.
+    for (const effect of stream.drain()) this.#room(effect);
+  }
+
+  // --- sessions ---
+
+  #admit({ connection, userId, sessionId, expiresAt, roomIds }: Extract<Effect, { kind: 'admit' }>): void {
+    const client = this.#clients.get(connection);
+    if (client === undefined) {
+      // The connection went while its login was under way.
+      this.#ports.sessionLost(sessionId, true);
+      return;
+    }
+    client.userId = userId;
+    client.sessionId = sessionId;
+    client.expiresAt = expiresAt;
+    client.hold = { lines: [], entered: new Set() };
+    const devices = this.#users.get(userId);
+    if (devices === undefined) this.#users.set(userId, new Set([client]));
+    else devices.add(client);
+    for (const roomId of roomIds) this.#enter(client, this.#openStream(roomId));
+  }
+
+  #opened({ connection, reply, rooms }: Extract<Effect, { kind: 'opened' }>): void {
+    const client = this.#clients.get(connection);
+    const hold = client?.hold;
+    if (client === undefined || hold == null) return;
+    client.hold = null;
+    client.connection.send(reply);
+
+    const lastSeqs = new Map<RoomId, Seq>(rooms.map(({ roomId, lastSeq }) => [roomId, lastSeq]));
+    for (const stream of [...client.rooms]) {
+      // Left between the two reads of the login.
+      if (lastSeqs.has(stream.roomId) || hold.entered.has(stream.roomId)) continue;
+      this.#leave(client, stream);
+      if (stream.clients.size === 0) this.#closeStream(stream);
+    }
+    const rewound = new Set<RoomId>();
+    const unheard: RoomId[] = [];
+    for (const [roomId, lastSeq] of lastSeqs) {
+      const stream = this.#openStream(roomId);
+      // Joined between the two reads of the login: nobody may have listened for it.
+      if (this.#enter(client, stream)) unheard.push(roomId);
+      this.#align(client, stream, lastSeq, hold, rewound);
+    }
+    for (const { line, volatile, roomId, seq } of hold.lines) {
+      const lastSeq = lastSeqs.get(roomId);
+      if (lastSeq === undefined ? !hold.entered.has(roomId) : seq <= lastSeq) continue;
+      if (seq !== Number.POSITIVE_INFINITY && rewound.has(roomId)) continue;
+      client.connection.send(line, volatile);
+    }
+    if (unheard.length > 0) this.#ports.suspect(unheard);
+  }
+
+  /** Brings what the connection was told of a room and where the room's stream stands together. */
+  #align(client: Client, stream: RoomStream, lastSeq: Seq, hold: Hold, rewound: Set<RoomId>): void {
+    const { roomId } = stream;
+    stream.startAt(lastSeq);
+    const position = stream.position ?? lastSeq;
+    if (position < lastSeq) {
+      client.cover(roomId, lastSeq);
+      stream.knows(lastSeq);
+      return;
+    }
+    const held = new Set(hold.lines.filter((line) => line.roomId === roomId).map((line) => line.seq));
+    for (let seq = lastSeq + 1; seq <= position; seq++) {
+      if (held.has(seq)) continue;
+      // Another login said where the room stands, with a later read than ours: go back and read for this one.
+      for (const other of stream.clients) if (other !== client) other.cover(roomId, position);
+      stream.rewind(lastSeq);
+      rewound.add(roomId);
+      return;
+    }
+  }
+
+  #endSession(client: Client, grace: boolean): void {
+    this.#ports.sessionLost(client.sessionId, grace);
+    const devices = this.#users.get(client.userId);
+    devices?.delete(client);
+    if (devices?.size === 0) this.#users.delete(client.userId);
+    for (const stream of client.rooms) {
+      stream.clients.delete(client);
+      if (stream.clients.size === 0) this.#closeStream(stream);
+    }
+    client.rooms.clear();
+    this.#unwatch(client);
+    client.hold = null;
+    client.covered = null;
+    client.userId = id.user(0);
+    client.sessionId = id.session(0);
+    client.expiresAt = 0;
+  }
+
+  // --- presence ---
+
+  #watch({ connection, userIds }: Extract<Effect, { kind: 'watch' }>): void {
+    const client = this.#clients.get(connection);
+    if (client === undefined) return;
+    this.#unwatch(client);
+    client.watching = new Set(userIds);
+    client.heldPresence = [];
+    for (const userId of userIds) {
+      const watched = this.#watched.get(userId);
+      if (watched === undefined) this.#watched.set(userId, { clients: new Set([client]), version: 0 });
+      else watched.clients.add(client);
+    }
+  }
+
+  #unwatch(client: Client): void {
+    for (const userId of client.watching ?? []) {
+      const watched = this.#watched.get(userId);
+      watched?.clients.delete(client);
+      if (watched?.clients.size === 0) this.#watched.delete(userId);
+    }
+    client.watching = null;
+    client.heldPresence = null;
+  }
+
+  #presence({ userId, version, line }: Extract<Effect, { kind: 'presence' }>): void {
+    const watched = this.#watched.get(userId);
+    if (watched === undefined || version < watched.version) return;
+    watched.version = version;
+    for (const client of watched.clients) {
+      if (client.heldPresence !== null) client.heldPresence.push(line);
+      else client.connection.send(line, true);
+    }
+  }
+}

@@ -1,0 +1,66 @@
+import type { FrameBatch } from './batch.js';
+import type { EffectPack } from './effects.js';
+import type { RoomId, Seq, SessionId } from './ids.js';
+import type { LogLevel, LogLine } from './log.js';
+import type { ProtocolLimits } from './protocol/requests.js';
+
+/** What passes between the main thread and the worker threads, beside frames and effects. */
+
+/** Settings of a worker thread, given at its start. */
+export interface WorkerSettings {
+  readonly processId: string;
+  readonly limits: ProtocolLimits;
+  readonly maxReplyBytes: number;
+  readonly logLevel: LogLevel;
+  readonly logText: boolean;
+  readonly database: { readonly url: string; readonly connections: number; readonly timeoutMs: number };
+  readonly auth: {
+    readonly secret: string | undefined;
+    readonly jwks: string | undefined;
+    readonly issuer: string | undefined;
+    readonly audience: string | undefined;
+  };
+}
+
+/** What a process says of itself, renewed with its lease. */
+export interface ProcessStatus {
+  readonly host: string;
+  readonly pid: number;
+  readonly tcpAddress: string;
+  readonly connections: number;
+}
+
+/** Work for a worker. Each is answered with a {@link TaskAnswer}; frames also with effects along the way. */
+export type Task =
+  | FrameBatch
+  /** Applies the migrations and looks whether the database suits. */
+  | { readonly kind: 'prepare' }
+  /** Renews the lease, takes over the sessions of dead processes, finds sessions of disabled users. */
+  | { readonly kind: 'maintain'; readonly status: ProcessStatus }
+  /** Ends sessions whose connections are gone. */
+  | { readonly kind: 'end-sessions'; readonly sessionIds: readonly SessionId[] }
+  /** Reads entries back that a router missed. */
+  | {
+      readonly kind: 'read-back';
+      readonly holes: readonly { readonly roomId: RoomId; readonly afterSeq: Seq; readonly uptoSeq: Seq }[];
+    }
+  /** The heads of rooms, to find out whether something was missed at their end. */
+  | { readonly kind: 'heads'; readonly roomIds: readonly RoomId[] }
+  /** The process stops: its sessions and its lease go. */
+  | { readonly kind: 'retire' };
+
+/** `ok: false`: the database is away, try again later. */
+export type TaskAnswer =
+  | { readonly ok: true; readonly heads?: readonly { readonly roomId: RoomId; readonly lastSeq: Seq }[] }
+  | { readonly ok: false; readonly reason: string };
+
+/** What a worker posts to the main thread, in order. */
+export type WorkerMessage =
+  /** `batch` 0: effects that belong to no batch. `done`: the batch is over, its connections are free. */
+  | {
+      readonly kind: 'effects';
+      readonly batch: number;
+      readonly done: boolean;
+      readonly pack: EffectPack | null;
+    }
+  | { readonly kind: 'log'; readonly line: LogLine };

@@ -1,0 +1,126 @@
+import { isFailure } from '../shared/errors.js';
+import { id, type RoomId, type Seq } from '../shared/ids.js';
+import { log } from '../shared/log.js';
+import { eventLine } from '../shared/protocol/events.js';
+import type { Message, System } from '../shared/protocol/objects.js';
+import type { ProcessStatus, Task, TaskAnswer } from '../shared/tasks.js';
+import type { WorkerContext } from './context.js';
+import { announceOffline, endSessions } from './presence.js';
+import { addedNotices, type NoticeLine, removedNotices } from './room-entries.js';
+import type { Sql } from './store/database.js';
+import { readRange, toMessage } from './store/entries.js';
+import { findHeads } from './store/rooms.js';
+import {
+  deleteProcesses,
+  findDeadProcesses,
+  findDisabledSessions,
+  findSessionsOf,
+  renewLease,
+} from './store/sessions.js';
+
+/** What workers do for the main thread itself, not for a client. */
+
+/** Renewed every few seconds; a process that misses this long is taken for dead (PROTOCOL 8: within 30 s). */
+export const LEASE_SECONDS = 15;
+const READ_BACK_LIMIT = 500;
+
+const DONE: TaskAnswer = { ok: true };
+
+/** Renews the lease and takes over what dead processes left: their users go offline. */
+export async function maintain(ctx: WorkerContext, status: ProcessStatus): Promise<TaskAnswer> {
+  const renewed = await ctx.db.transaction(async (sql) => {
+    await renewLease(sql, { id: ctx.processId, ...status }, LEASE_SECONDS);
+    return DONE;
+  });
+  if (isFailure(renewed)) return { ok: false, reason: renewed.message };
+  const swept = await ctx.db.transaction(async (sql) => {
+    const dead = (await findDeadProcesses(sql)).filter((processId) => processId !== ctx.processId);
+    const gone = await endSessions(sql, await findSessionsOf(sql, dead));
+    await deleteProcesses(sql, dead);
+    return { dead, gone };
+  });
+  if (isFailure(swept)) return { ok: false, reason: swept.message };
+  for (const processId of swept.dead) log.presence.warn('process died', { process: processId });
+  announceOffline(ctx.effects, swept.gone);
+
+  const disabled = await ctx.db.read((sql) => findDisabledSessions(sql, ctx.processId));
+  if (isFailure(disabled)) return { ok: false, reason: disabled.message };
+  for (const session of disabled) ctx.effects.revoke(id.user(session.user_id), id.session(session.id));
+  return DONE;
+}
+
+export async function endSessionsTask(
+  ctx: WorkerContext,
+  { sessionIds }: Extract<Task, { kind: 'end-sessions' }>,
+): Promise<TaskAnswer> {
+  const gone = await ctx.db.transaction((sql) => endSessions(sql, sessionIds));
+  if (isFailure(gone)) return { ok: false, reason: gone.message };
+  announceOffline(ctx.effects, gone);
+  return DONE;
+}
+
+/** The sessions and the lease of this process go, so that nobody has to wait for the lease to run out. */
+export async function retire(ctx: WorkerContext): Promise<TaskAnswer> {
+  const gone = await ctx.db.transaction(async (sql) => {
+    const ended = await endSessions(sql, await findSessionsOf(sql, [ctx.processId]));
+    await deleteProcesses(sql, [ctx.processId]);
+    return ended;
+  });
+  return isFailure(gone) ? { ok: false, reason: gone.message } : DONE;
+}
+
+export async function readHeads(
+  ctx: WorkerContext,
+  { roomIds }: Extract<Task, { kind: 'heads' }>,
+): Promise<TaskAnswer> {
+  const rows = await ctx.db.read((sql) => findHeads(sql, roomIds));
+  if (isFailure(rows)) return { ok: false, reason: rows.message };
+  return { ok: true, heads: rows.map((row) => ({ roomId: id.room(row.id), lastSeq: id.seq(row.last_seq) })) };
+}
+
+/** Entries that the router missed, with the same notices as when they were made. */
+export async function readBack(
+  ctx: WorkerContext,
+  { holes }: Extract<Task, { kind: 'read-back' }>,
+): Promise<TaskAnswer> {
+  for (const { roomId, afterSeq, uptoSeq } of holes) {
+    const read = await ctx.db.read((sql) => readEntries(sql, roomId, afterSeq, uptoSeq));
+    if (isFailure(read)) return { ok: false, reason: read.message };
+    for (const { message, notices } of read) {
+      ctx.effects.room({ roomId, seq: id.seq(message.seq), event: eventLine('message', message), notices });
+    }
+    log.message.info('read back', { room: roomId, after: afterSeq, upto: uptoSeq, entries: read.length });
+  }
+  return DONE;
+}
+
+async function readEntries(sql: Sql, roomId: RoomId, afterSeq: Seq, uptoSeq: Seq) {
+  const entries: { message: Message; notices: NoticeLine[] }[] = [];
+  for (const row of await readRange(sql, roomId, afterSeq, uptoSeq, READ_BACK_LIMIT)) {
+    const message = toMessage(row);
+    const notices = message.system === undefined ? [] : await membershipNotices(sql, roomId, message.system);
+    entries.push({ message, notices });
+  }
+  return entries;
+}
+
+/** Who a system message brought into the room or took out of it. */
+async function membershipNotices(sql: Sql, roomId: RoomId, system: System): Promise<NoticeLine[]> {
+  const { event, actorId, subjectIds = [] } = system;
+  switch (event) {
+    case 'created':
+    case 'joined':
+      return addedNotices(sql, roomId, [actorId, ...subjectIds]);
+    case 'invited':
+      return addedNotices(sql, roomId, subjectIds);
+    case 'left':
+      return removedNotices(roomId, [actorId], 'left', id.user(actorId));
+    case 'kicked':
+    case 'banned':
+      return removedNotices(roomId, subjectIds, event, id.user(actorId));
+    case 'unbanned':
+    case 'renamed':
+    case 'owner_changed':
+      return [];
+  }
+}

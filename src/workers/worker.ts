@@ -1,0 +1,101 @@
+import { parentPort, workerData } from 'node:worker_threads';
+import { EffectWriter } from '../shared/effects.js';
+import { log, setLogSink } from '../shared/log.js';
+import { requestSchemas } from '../shared/protocol/requests.js';
+import type { Task, TaskAnswer, WorkerMessage, WorkerSettings } from '../shared/tasks.js';
+import { Authenticator } from './authenticator.js';
+import type { WorkerContext } from './context.js';
+import { executeBatch } from './execute.js';
+import { RequestParser } from './parse.js';
+import { Database } from './store/database.js';
+import { prepareDatabase } from './store/prepare.js';
+import { endSessionsTask, maintain, readBack, readHeads, retire } from './upkeep.js';
+
+/** The entry of a Piscina thread: wires a context from the settings, then answers tasks. */
+
+const settings = workerData as WorkerSettings;
+
+function post(message: WorkerMessage, transfer: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(message, transfer);
+}
+
+setLogSink(settings.logLevel, (line) => post({ kind: 'log', line }));
+
+/** Effects of one batch (or of none) are posted in the order they were written. */
+function createContext(): WorkerContext {
+  const effects = new EffectWriter();
+  return { ...shared, effects };
+}
+
+const db = new Database({
+  ...settings.database,
+  onStateChange: (state, reason) => {
+    if (state === 'down') log.store.error('database away', { reason });
+    else log.store.info('database back');
+  },
+  onDoubt: (roomIds) => {
+    const effects = new EffectWriter();
+    effects.suspect(roomIds);
+    handOver(effects, 0, false);
+  },
+});
+const shared = {
+  db,
+  auth: new Authenticator(settings.auth),
+  limits: settings.limits,
+  maxReplyBytes: settings.maxReplyBytes,
+  processId: settings.processId,
+  logText: settings.logText,
+};
+const parser = new RequestParser(requestSchemas(settings.limits));
+
+/** Below this size copying is cheaper than transferring. */
+const TRANSFER_BYTES = 64 * 1024;
+
+function handOver(effects: EffectWriter, batch: number, done: boolean): void {
+  if (effects.isEmpty && !done) return;
+  const pack = effects.isEmpty ? null : effects.finish();
+  const bytes = pack?.bytes.buffer;
+  const transfer = bytes instanceof ArrayBuffer && bytes.byteLength >= TRANSFER_BYTES ? [bytes] : [];
+  post({ kind: 'effects', batch, done, pack }, transfer);
+}
+
+// Piscina does not tell its threads of an end; the channel lets them say goodbye to MySQL.
+const farewell = new BroadcastChannel(`sarangbang.${settings.processId}`);
+farewell.onmessage = () => {
+  farewell.close();
+  void db.close();
+};
+
+/** Runs a task. Throws for bugs only: what is expected comes back as a value. */
+export default async function run(task: Task): Promise<TaskAnswer> {
+  const ctx = createContext();
+  if (task.kind === 'frames') {
+    try {
+      await executeBatch(ctx, parser, task, () => handOver(ctx.effects, task.batch, false));
+    } finally {
+      handOver(ctx.effects, task.batch, true);
+    }
+    return { ok: true };
+  }
+  const answer = await upkeep(ctx, task);
+  handOver(ctx.effects, 0, false);
+  return answer;
+}
+
+async function upkeep(ctx: WorkerContext, task: Exclude<Task, { kind: 'frames' }>): Promise<TaskAnswer> {
+  switch (task.kind) {
+    case 'prepare':
+      return prepareDatabase(settings.database.url);
+    case 'maintain':
+      return maintain(ctx, task.status);
+    case 'end-sessions':
+      return endSessionsTask(ctx, task);
+    case 'read-back':
+      return readBack(ctx, task);
+    case 'heads':
+      return readHeads(ctx, task);
+    case 'retire':
+      return retire(ctx);
+  }
+}
