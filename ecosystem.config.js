@@ -16,7 +16,7 @@ export const apps = [
     instances: Number(process.env.CHAT_INSTANCES ?? 1),
     // A process counts as started when it says so, and the old one of a reload is only stopped then.
     wait_ready: true,
-    listen_timeout: 60_000,
+    listen_timeout: 600_000,
     // A stop drains: accepted work is finished and the log is written. Killed only after that has failed.
     kill_timeout: 12_000,
     // The chat has threads but no child processes; PM2 would look for them with `ps`, which slim images lack.

@@ -4,6 +4,9 @@ import { format, promisify } from 'node:util';
 import { socketDirectory } from './embedded-database.js';
 import { StartError } from './start-error.js';
 
+/** ms that an app may take until it says `ready`; migrations of a big database are in it. */
+const READY_DEADLINE = 600_000;
+
 /** PM2 within this process, for `npm start`. In production PM2 is a daemon of its own. */
 export interface ProcessManager {
   /** Resolves with the pid of the app's process when it has said `ready`; rejects when it ended before. */
@@ -58,9 +61,14 @@ export async function startProcessManager(
     bus.on('process:exception', ({ process: { name } }: Packet) => {
       reject(new StartError(`the ${name} process failed before it was ready`));
     });
-    promise.catch(() => {});
-    await promisify<object, unknown>(pm2.start.bind(pm2))(app);
-    await promise;
+    const late = setTimeout(
+      () => reject(new StartError('the process was not ready in time')),
+      READY_DEADLINE,
+    );
+    // PM2 answers only when the app is ready or its listen_timeout is over, also when the app has failed long ago.
+    await Promise.all([promise, promisify<object, unknown>(pm2.start.bind(pm2))(app)]).finally(() =>
+      clearTimeout(late),
+    );
     const [described] = await promisify(pm2.list.bind(pm2))();
     return described?.pid ?? 0;
   };

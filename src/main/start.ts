@@ -3,7 +3,7 @@ import { join, relative } from 'node:path';
 import { ConfigError, loadConfig } from '../shared/config.js';
 import { jwtSecret } from '../shared/secret.js';
 import { addDemoUsers } from '../workers/store/accounts.js';
-import { migrate } from '../workers/store/migrate.js';
+import { MigrationError, migrate } from '../workers/store/migrate.js';
 import { listenerPort } from '../workers/store/who.js';
 import { keepEmbeddedDatabase } from './embedded-database.js';
 import { address, greeted } from './hello.js';
@@ -82,8 +82,8 @@ try {
   await start();
 } catch (error) {
   process.exitCode = 1;
-  const expected = error instanceof StartError || error instanceof ConfigError;
-  process.stderr.write(`${expected ? error.message : error instanceof Error ? error.stack : error}\n`);
+  const expected = [StartError, ConfigError, MigrationError].some((kind) => error instanceof kind);
+  process.stderr.write(`${error instanceof Error ? (expected ? error.message : error.stack) : error}\n`);
 }
 for (const stop of running.reverse()) await stop();
 process.exit();

@@ -9,13 +9,18 @@ const SQL_DIRECTORY = join(import.meta.dirname, '../../../../sql');
 /** Seconds that a process waits for another one that is migrating. */
 const LOCK_SECONDS = 300;
 
+/** The schema of this database cannot be brought up to date; the message says why, for whoever runs the server. */
+export class MigrationError extends Error {
+  override readonly name = 'MigrationError';
+}
+
 /**
  * Brings the schema up to date and tells how many migrations that took. Any number of processes may call it at once:
  * an advisory lock lets one work and the others find nothing left to do.
  *
  * DDL commits by itself in MySQL, so a migration that was interrupted is run again from its first statement: each
  * statement must bear that (`IF NOT EXISTS`).
- * @throws {Error} when an applied file was changed afterwards, or the lock is not free in time
+ * @throws {MigrationError} when an applied file was changed afterwards, or the lock is not free in time
  */
 export async function migrate(url: string): Promise<{ applied: number }> {
   return withConnection(url, async (connection, postgrator) => {
@@ -24,8 +29,17 @@ export async function migrate(url: string): Promise<{ applied: number }> {
       "SELECT GET_LOCK(CONCAT('chat_migrate_', MD5(DATABASE())), ?) AS locked LIMIT 1",
       [LOCK_SECONDS],
     );
-    if (rows[0]?.locked !== 1) throw new Error(`another process is still migrating after ${LOCK_SECONDS} s`);
-    const applied = await postgrator.migrate();
+    if (rows[0]?.locked !== 1) {
+      throw new MigrationError(`another process is still migrating after ${LOCK_SECONDS} s`);
+    }
+    const applied = await postgrator.migrate().catch((error: Error) => {
+      const changed = /^MD5 checksum failed for migration \[(\d+)\]/.exec(error.message)?.[1];
+      if (changed === undefined) throw error;
+      throw new MigrationError(
+        `migration ${changed} in sql/ is not the one that was applied to this database. Applied migrations are never ` +
+          'edited: restore the file and put the change into a new one (or, if the data is of no value, delete the database).',
+      );
+    });
     return { applied: applied.length };
   });
 }
