@@ -73,15 +73,20 @@ export class Router implements StreamOwner {
         this.#clients.get(effect.connection)?.connection.send(effect.line);
         return;
       case 'room':
-        return this.#room(effect);
+        this.#room(effect);
+        return;
       case 'receipt':
-        return this.#receipt(effect);
+        this.#receipt(effect);
+        return;
       case 'typing':
-        return this.#typing(effect);
+        this.#typing(effect);
+        return;
       case 'admit':
-        return this.#admit(effect);
+        this.#admit(effect);
+        return;
       case 'opened':
-        return this.#opened(effect);
+        this.#opened(effect);
+        return;
       case 'dismiss': {
         const client = this.#clients.get(effect.connection);
         if (client?.isLoggedIn) this.#endSession(client, false);
@@ -95,9 +100,11 @@ export class Router implements StreamOwner {
         return;
       }
       case 'watch':
-        return this.#watch(effect);
+        this.#watch(effect);
+        return;
       case 'presence':
-        return this.#presence(effect);
+        this.#presence(effect);
+        return;
       case 'revoke':
         for (const client of this.#users.get(effect.userId) ?? []) {
           if (client.sessionId === effect.sessionId) client.connection.close('SESSION_REVOKED');
@@ -107,7 +114,8 @@ export class Router implements StreamOwner {
         this.#clients.get(effect.connection)?.connection.close(effect.reason, effect.line ?? undefined);
         return;
       case 'suspect':
-        return this.#ports.suspect(effect.roomIds);
+        this.#ports.suspect(effect.roomIds);
+        return;
       case 'continue': {
         const client = this.#clients.get(effect.connection);
         if (client !== undefined) this.#ports.resume(client, effect.executed, effect.line);
@@ -128,7 +136,8 @@ export class Router implements StreamOwner {
       // Nobody here is in the room. Somebody may be after this: then it begins here, and what was said before
       // anybody listened is looked up.
       if (!effect.notices.some((notice) => notice.change === 'add' && this.#users.has(notice.userId))) {
-        return this.releaseLate(effect);
+        this.releaseLate(effect);
+        return;
       }
       stream = this.#openStream(effect.roomId);
       stream.startAt(id.seq(effect.event === null ? effect.seq : effect.seq - 1));

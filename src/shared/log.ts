@@ -58,7 +58,6 @@ export function formatLine(event: string, fields: LogFields): string {
   return line;
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: C1 controls and line separators are what this escapes
 const UNSAFE = /[\u007f-\u009f\u2028\u2029]/g;
 
 function quote(value: string): string {
