@@ -94,7 +94,8 @@ async function check(): Promise<{ passed: number; failed: number }> {
     const reporter = process.stdout.isTTY ? 'base' : 'terse';
     const code = await run(
       [tap, 'run', `--reporter=${reporter}`, `--output-file=${output}`, ...testFiles()],
-      { ...env, TEST_MYSQL_URL: server.url },
+      // What a killed test leaves in the temporary directory goes with it.
+      { ...env, TEST_MYSQL_URL: server.url, TMPDIR: directory },
     );
     const { passed, failed } = counts(readFileSync(output, 'utf8'));
     result.passed += passed;
@@ -110,6 +111,6 @@ const { passed, failed } = await check()
     process.stderr.write(`${error.stack}\n`);
     return { passed: 0, failed: 1 };
   })
-  .finally(() => rmSync(directory, { recursive: true, force: true }));
+  .finally(() => rmSync(directory, { recursive: true, force: true, maxRetries: 10 }));
 if (!interrupted) say(`${passed} passed, ${failed} failed`);
 process.exit(interrupted ? 130 : failed > 0 ? 1 : 0);
