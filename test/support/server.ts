@@ -5,12 +5,13 @@ import { SignJWT } from 'jose';
 import { createConnection } from 'mysql2/promise';
 import type { Test } from 'tap';
 import { ChatClient } from '../../src/cli/client.js';
-import { ChatServer } from '../../src/main/server.js';
+import { ChatServer, protocolLimits } from '../../src/main/server.js';
 import { type Config, loadConfig } from '../../src/shared/config.js';
 import type { EventData, EventType } from '../../src/shared/protocol/events.js';
 import type { Room } from '../../src/shared/protocol/objects.js';
-import type { OkData } from '../../src/shared/protocol/requests.js';
+import { type OkData, type RequestSchemas, requestSchemas } from '../../src/shared/protocol/requests.js';
 import { connectionOptions } from '../../src/workers/store/connection-options.js';
+import { watchConformance } from './conformance.js';
 import { createTestDatabase } from './database.js';
 
 export const SECRET = 'a secret of the tests, 32 characters at least';
@@ -31,6 +32,14 @@ export interface Phone {
   readonly login: OkData<'auth.login'>;
 }
 
+const schemas = new WeakMap<Config, RequestSchemas>();
+
+function schemasOf(config: Config): RequestSchemas {
+  const known = schemas.get(config) ?? requestSchemas(protocolLimits(config));
+  schemas.set(config, known);
+  return known;
+}
+
 /** A real server of this process on a database of its own. Ends with the test. */
 export class TestServer {
   readonly server: ChatServer;
@@ -49,16 +58,22 @@ export class TestServer {
     return this.server.address.port;
   }
 
-  /** Connects without logging in. */
-  async connect(): Promise<ChatClient> {
+  /** The same server for a part of the test, whose connections end with that part. */
+  within(t: Test): TestServer {
+    return new TestServer(t, this.server, this.config, this.databaseUrl);
+  }
+
+  /** Connects without logging in. Everything that comes is checked against the protocol, see {@link watchConformance}. */
+  async connect(name = 'client'): Promise<ChatClient> {
     const client = await ChatClient.connect({ host: '127.0.0.1', port: this.port });
     this.#t.teardown(() => client.destroy());
+    watchConformance(this.#t, client, schemasOf(this.config), name);
     return client;
   }
 
   /** A phone that is logged in; the device is named after the user unless it is given. */
   async phone(name: UserName, device: string = `${name}'s phone`): Promise<Phone> {
-    const client = await this.connect();
+    const client = await this.connect(device);
     const userId = userIdOf(name);
     const who = this.config.CHAT_AUTH === 'open' ? { userId } : { token: await tokenFor(userId) };
     const login = await client.login(who, { id: device });
@@ -66,8 +81,13 @@ export class TestServer {
   }
 
   /** Several phones. */
-  phones(...names: UserName[]): Promise<Phone[]> {
-    return Promise.all(names.map((name) => this.phone(name)));
+  phones<Names extends readonly UserName[]>(
+    ...names: Names
+  ): Promise<{ -readonly [I in keyof Names]: Phone }> {
+    // `map` of a tuple is an array for the compiler.
+    return Promise.all(names.map((name) => this.phone(name))) as Promise<{
+      -readonly [I in keyof Names]: Phone;
+    }>;
   }
 
   /** A group room of these phones, owned by the first; waits until the others were told. */
@@ -170,6 +190,19 @@ export function eventsOf<T extends EventType>(phone: Phone, type: T): EventData<
   const found: EventData<T>[] = [];
   for (const event of phone.client.events) if (event.type === type) found.push(event.data as EventData<T>);
   return found;
+}
+
+/** The entries of a room that a phone was pushed so far, in the order they came. */
+export function pushedTo(phone: Phone, roomId: number): EventData<'message'>[] {
+  return eventsOf(phone, 'message').filter((message) => message.roomId === roomId);
+}
+
+/**
+ * Resolves when everything that happened before this call has reached the phone: the reply to its `ping` comes on
+ * the same connection, after it. What has not arrived by then does not arrive.
+ */
+export async function caughtUp(...phones: readonly Phone[]): Promise<void> {
+  await Promise.all(phones.map((phone) => phone.client.request('ping')));
 }
 
 async function query(url: string, statement: string, values: (string | number | null)[]) {
