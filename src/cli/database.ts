@@ -1,7 +1,8 @@
-import { type Connection, createConnection } from 'mysql2/promise';
+import type { Connection } from 'mysql2/promise';
 import { embeddedDatabaseUrl } from '../main/embedded-database.js';
 import type { Config } from '../shared/config.js';
 import { connectionOptions } from '../workers/store/connection-options.js';
+import { withConnection } from '../workers/store/with-connection.js';
 import { Problem } from './problem.js';
 
 /** The database of the server: the configured one, or the embedded one of the data directory. */
@@ -14,19 +15,13 @@ export async function withDatabase<T>(
   config: Config,
   work: (connection: Connection) => Promise<T>,
 ): Promise<T> {
-  let connection: Connection | undefined;
   try {
-    connection = await createConnection(connectionOptions(databaseUrl(config)));
-    return await work(connection);
+    return await withConnection(connectionOptions(databaseUrl(config)), work);
   } catch (error) {
-    throw new Problem(explain(error, config) ?? unexpected(error));
-  } finally {
-    connection?.destroy();
+    const explanation = explain(error, config);
+    if (explanation === null) throw error;
+    throw new Problem(explanation);
   }
-}
-
-function unexpected(error: unknown): never {
-  throw error;
 }
 
 /** What a person can do about an error of the database; null when that is nothing. */

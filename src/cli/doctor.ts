@@ -51,8 +51,9 @@ export async function doctor(args: string[], config: Config): Promise<number> {
       process.stdout.write(`✓ ${name.padEnd(14)} ${await check(patient)}\n`);
     } catch (error) {
       failed += 1;
-      const why = explain(error, config) ?? (error instanceof Error ? error.message : String(error));
-      process.stdout.write(`✗ ${name.padEnd(14)} ${why}\n`);
+      process.stdout.write(
+        `✗ ${name.padEnd(14)} ${error instanceof Error ? error.message : String(error)}\n`,
+      );
     }
   }
   patient.connection?.destroy();
@@ -72,7 +73,9 @@ async function configuration({ config }: Patient): Promise<string> {
 }
 
 async function database(patient: Patient): Promise<string> {
-  const connection = await createConnection(connectionOptions(databaseUrl(patient.config)));
+  const connection = await createConnection(connectionOptions(databaseUrl(patient.config))).catch((error) => {
+    throw new Problem(explain(error, patient.config) ?? error.message);
+  });
   patient.connection = connection;
   const { kind, version } = await serverFacts(connection);
   const [major = 0, minor = 0] = version.split('.').map(Number);
@@ -119,7 +122,11 @@ async function lease(patient: Patient): Promise<string> {
 }
 
 async function port({ config, port }: Patient): Promise<string> {
-  await greeted(config.CHAT_TCP_HOST, port, config.tls !== null);
+  await greeted(config.CHAT_TCP_HOST, port, config.tls !== null).catch((error) => {
+    throw new Problem(
+      `no hello at ${address(config.CHAT_TCP_HOST, port)} (${error.message}): does the server run with these settings?`,
+    );
+  });
   return `${address(config.CHAT_TCP_HOST, port)} says hello`;
 }
 

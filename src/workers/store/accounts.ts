@@ -1,7 +1,8 @@
 import { randomBytes, type ScryptOptions, scrypt } from 'node:crypto';
 import { promisify } from 'node:util';
-import { type Connection, createConnection, type ResultSetHeader, type RowDataPacket } from 'mysql2/promise';
+import type { Connection, ResultSetHeader, RowDataPacket } from 'mysql2/promise';
 import { connectionOptions } from './connection-options.js';
+import { withConnection } from './with-connection.js';
 
 /**
  * The user directory as an administrator sees it: `chat_user` while it is a table of this program, and
@@ -121,16 +122,13 @@ export async function disableAccount(connection: Connection, username: string): 
 
 /** Fills an empty user table with the five users of the README. Returns whether it did. */
 export async function addDemoUsers(url: string): Promise<boolean> {
-  const connection = await createConnection(connectionOptions(url));
-  try {
+  return withConnection(connectionOptions(url), async (connection) => {
     if (await usersAreAView(connection)) return false;
     const [rows] = await connection.query<RowDataPacket[]>('SELECT 1 FROM chat_user LIMIT 1');
     if (rows.length > 0) return false;
     await connection.query('INSERT INTO chat_user (id, username, display_name) VALUES ?', [DEMO_USERS]);
     return true;
-  } finally {
-    connection.destroy();
-  }
+  });
 }
 
 /** scrypt with 32 MiB and about 0.1 s per guess. */

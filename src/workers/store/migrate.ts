@@ -1,7 +1,8 @@
 import { join } from 'node:path';
-import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import Postgrator from 'postgrator';
 import { connectionOptions } from './connection-options.js';
+import { withConnection } from './with-connection.js';
 
 /** The numbered files, `<number>.do.<name>.sql`, seen from `dist/src/workers/store/`. */
 const SQL_DIRECTORY = join(import.meta.dirname, '../../../../sql');
@@ -23,7 +24,7 @@ export class MigrationError extends Error {
  * @throws {MigrationError} when an applied file was changed afterwards, or the lock is not free in time
  */
 export async function migrate(url: string): Promise<{ applied: number }> {
-  return withConnection(url, async (connection, postgrator) => {
+  return withPostgrator(url, async (connection, postgrator) => {
     // The name is the server's, not the database's: hence the database in it. The lock ends with the connection.
     const [rows] = await connection.query<RowDataPacket[]>(
       "SELECT GET_LOCK(CONCAT('chat_migrate_', MD5(DATABASE())), ?) AS locked LIMIT 1",
@@ -46,7 +47,7 @@ export async function migrate(url: string): Promise<{ applied: number }> {
 
 /** The names of the migrations that {@link migrate} would apply. Changes nothing. */
 export async function pendingMigrations(url: string): Promise<string[]> {
-  return withConnection(url, async (_, postgrator) => {
+  return withPostgrator(url, async (_, postgrator) => {
     const target = await postgrator.getMaxVersion();
     const current = await postgrator.getDatabaseVersion();
     if (current >= target) return [];
@@ -56,13 +57,12 @@ export async function pendingMigrations(url: string): Promise<string[]> {
   });
 }
 
-async function withConnection<T>(
+async function withPostgrator<T>(
   url: string,
   work: (connection: Connection, postgrator: Postgrator) => Promise<T>,
 ): Promise<T> {
   const options = connectionOptions(url);
-  const connection = await createConnection({ ...options, multipleStatements: true });
-  try {
+  return withConnection({ ...options, multipleStatements: true }, async (connection) => {
     // run_at is a TIMESTAMP written in UTC: in a zone with summer time one hour of the year would be refused.
     await connection.query("SET time_zone = '+00:00'");
     const run = async (sql: string) => {
@@ -81,8 +81,6 @@ async function withConnection<T>(
         await run(sql);
       },
     });
-    return await work(connection, postgrator);
-  } finally {
-    connection.destroy();
-  }
+    return work(connection, postgrator);
+  });
 }

@@ -1,5 +1,6 @@
-import { type Connection, createConnection, type RowDataPacket } from 'mysql2/promise';
+import type { Connection, RowDataPacket } from 'mysql2/promise';
 import { connectionOptions } from './connection-options.js';
+import { withConnection } from './with-connection.js';
 
 /** A connection of a user, as `sarangbang who` shows it. */
 export interface ConnectedDevice {
@@ -124,14 +125,9 @@ export async function liveProcesses(connection: Connection): Promise<LiveProcess
 
 /** The port that the chat process with that pid listens on, when the configuration leaves it to the system. */
 export async function listenerPort(url: string, pid: number): Promise<number> {
-  const connection = await createConnection(connectionOptions(url));
-  try {
-    const processes = await liveProcesses(connection);
-    // Pids repeat over hosts and in time: ours is the youngest.
-    const own = processes.findLast((process) => process.pid === pid);
-    if (own === undefined) throw new Error(`the chat process ${pid} has no lease in chat_process`);
-    return Number(own.tcpAddress.slice(own.tcpAddress.lastIndexOf(':') + 1));
-  } finally {
-    connection.destroy();
-  }
+  const processes = await withConnection(connectionOptions(url), liveProcesses);
+  // Pids repeat over hosts and in time: ours is the youngest.
+  const own = processes.findLast((process) => process.pid === pid);
+  if (own === undefined) throw new Error(`the chat process ${pid} has no lease in chat_process`);
+  return Number(own.tcpAddress.slice(own.tcpAddress.lastIndexOf(':') + 1));
 }
