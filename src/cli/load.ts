@@ -13,6 +13,8 @@ const LOGINS_AT_ONCE = 25;
 const GRACE_MS = 15_000;
 /** The same after Ctrl-C. */
 const HASTY_GRACE_MS = 2000;
+/** Wait at the end that is not worth a word, ms. */
+const HINT_AFTER_MS = 1000;
 /** ms between two looks at the clock for the progress. */
 const TICK_MS = 200;
 /** How long putting the rooms away may take at the end, ms. */
@@ -97,17 +99,19 @@ async function run(
 
   const tookS = await sendForAWhile(rooms, ledger, options, interrupted);
 
+  const graceMs = interrupted.aborted ? HASTY_GRACE_MS : GRACE_MS;
   if (!ledger.settled) {
-    const graceMs = interrupted.aborted ? HASTY_GRACE_MS : GRACE_MS;
-    stdout.write(
-      `waiting for ${ledger.awaited} deliveries and the last answers, at most ${graceMs / 1000} s\n`,
-    );
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, graceMs);
-      settled = () => {
-        clearTimeout(timer);
+      const hint = setTimeout(() => {
+        stdout.write(`waiting at most ${graceMs / 1000} s for answers and ${ledger.awaited} deliveries\n`);
+      }, HINT_AFTER_MS);
+      const end = () => {
+        clearTimeout(hint);
+        clearTimeout(limit);
         resolve();
       };
+      const limit = setTimeout(end, graceMs);
+      settled = end;
     });
   }
   const withHistory = await readHistories(rooms, ledger);

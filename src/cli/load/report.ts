@@ -45,7 +45,12 @@ export function showProgress(out: NodeJS.WriteStream, total: number): Progress {
 
 /** The result as a table of text. */
 export function reportTable(totals: Totals, notes: readonly (readonly [string, string])[]): string {
-  const table = new Table({ style: { head: [], border: [] }, colAligns: ['left', 'right'] });
+  const table = new Table({
+    style: { head: [], border: [] },
+    colAligns: ['left', 'right'],
+    // No lines between the rows.
+    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
+  });
   table.push(
     ['sent', count(totals.sent)],
     ['acknowledged', count(totals.acknowledged)],
