@@ -39,10 +39,10 @@ export class Liveness {
   #check(client: Client, now: number, wallClock: number): void {
     const { connection } = client;
     if (!client.isLoggedIn) {
-      // A login that is under way may end.
-      if (client.inFlight === null && now - client.openedAt > this.#options.loginTimeoutMs) {
-        connection.close('LOGIN_TIMEOUT');
-      }
+      // A login that is under way may end; a stream of pings is no login and does not keep the connection.
+      const { loginTimeoutMs } = this.#options;
+      const overdue = now - client.openedAt - loginTimeoutMs;
+      if (overdue > (client.inFlight === null ? 0 : loginTimeoutMs)) connection.close('LOGIN_TIMEOUT');
     } else if (client.expiresAt > 0) {
       this.#checkToken(client, wallClock);
     }
