@@ -1,8 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { startEmbeddedDatabase } from '../src/main/embedded-database.js';
+import { Report } from './report.js';
 
 /**
  * `npm test`: the style check, then all tests on one real database server, then one line with the result.
@@ -37,13 +38,18 @@ function end(signal: NodeJS.Signals): void {
 }
 
 /** Runs a program to its end, in a process group of its own. Returns the exit code, null when it was killed. */
-async function run(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<number | null> {
+async function run(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  read: (output: string) => void,
+): Promise<number | null> {
   const child = spawn(process.execPath, args, {
     cwd: root,
     env,
-    stdio: ['ignore', 'inherit', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit'],
     detached: true,
   });
+  child.stdout.setEncoding('utf8').on('data', read);
   current = child;
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
   // What a test left behind, if anything.
@@ -66,44 +72,31 @@ function testFiles(): string[] {
     .sort();
 }
 
-/** tap's own count of assertions, from the last lines of its output. */
-function counts(output: string): { passed: number; failed: number } {
-  const summary = /^# \{ (total: .*) \}$/m.exec(output)?.[1] ?? '';
-  const count = (name: string) => Number(new RegExp(`\\b${name}: (\\d+)`).exec(summary)?.[1] ?? 0);
-  return { passed: count('pass'), failed: count('fail') };
-}
-
 async function check(): Promise<{ passed: number; failed: number }> {
   say('Format and lint (biome) …');
-  const style = await run([
-    join(root, 'node_modules/@biomejs/biome/bin/biome'),
-    'check',
-    '--error-on-warnings',
-  ]);
-  const result = { passed: style === 0 ? 1 : 0, failed: style === 0 ? 0 : 1 };
-  if (interrupted) return result;
+  const biome = [join(root, 'node_modules/@biomejs/biome/bin/biome'), 'check', '--error-on-warnings'];
+  const style = await run(biome, process.env, (output) => process.stdout.write(output));
+  const report = new Report(say);
+  if (style === 0) report.passed += 1;
+  else report.failed += 1;
+  if (interrupted) return report;
 
-  const server = await startEmbeddedDatabase(directory, say);
+  const server = await startEmbeddedDatabase(directory, () => {});
   try {
-    if (interrupted) return result;
-    say(`Tests (tap) on ${relative(tmpdir(), directory)} …`);
+    if (interrupted) return report;
+    say('Tests (tap) …');
     // Settings of the developer's shell are not the tests'.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CHAT_')));
-    const output = join(directory, 'result.tap');
-    const tap = join(root, 'node_modules/tap/dist/esm/run.mjs');
-    const reporter = process.stdout.isTTY ? 'base' : 'terse';
-    const code = await run(
-      [tap, 'run', `--reporter=${reporter}`, `--output-file=${output}`, ...testFiles()],
-      // What a killed test leaves in the temporary directory goes with it.
-      { ...env, TEST_MYSQL_URL: server.url, TMPDIR: directory },
+    const tap = [join(root, 'node_modules/tap/dist/esm/run.mjs'), 'run', '--reporter=tap', ...testFiles()];
+    // What a killed test leaves in the temporary directory goes with it.
+    const code = await run(tap, { ...env, TEST_MYSQL_URL: server.url, TMPDIR: directory }, (output) =>
+      report.read(output),
     );
-    const { passed, failed } = counts(readFileSync(output, 'utf8'));
-    result.passed += passed;
-    result.failed += code === 0 ? failed : Math.max(1, failed);
+    if (code !== 0 && report.failed === 0) report.failed += 1;
   } finally {
     await server.stop();
   }
-  return result;
+  return report;
 }
 
 const { passed, failed } = await check()

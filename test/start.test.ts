@@ -151,7 +151,6 @@ t.test('when the embedded database is killed, it is started again and the chat g
   const values = await newcomer(t);
   const program = start(t, values);
   await program.said(READY);
-  const client = await connect(t, values);
   const token = await tokenOf(t, 'sora', values);
   const databases = descendants(program.child.pid ?? 0).filter((pid) => descendants(pid).length > 0);
   const servers = databases.flatMap(descendants);
@@ -160,9 +159,11 @@ t.test('when the embedded database is killed, it is started again and the chat g
   await program.said('database is back');
   const until = Date.now() + 10_000;
   for (;;) {
+    const client = await connect(t, values);
     const reply = await client.login({ token }, { id: 'phone' }).catch((error: Error) => error);
     if (!(reply instanceof Error)) break;
     if (Date.now() > until) throw reply;
+    await client.close();
   }
   t.pass('logged in');
   t.ok(isRunning(program.child.pid ?? 0));

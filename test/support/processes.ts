@@ -26,7 +26,9 @@ export interface Program {
 
 /** The environment of the test without the settings of the developer, and with these. */
 export function settings(values: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('CHAT_')));
+  // NODE_OPTIONS would load what tap watches test processes with.
+  const foreign = (name: string) => name.startsWith('CHAT_') || name === 'NODE_OPTIONS';
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !foreign(name)));
   // Empty counts as unset, and unlike that it keeps a .env of the developer out.
   return { ...env, CHAT_MYSQL_URL: '', ...values };
 }
