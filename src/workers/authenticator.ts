@@ -79,8 +79,9 @@ function algorithmOf(token: string): unknown {
   return typeof header === 'object' && header !== null && 'alg' in header ? header.alg : undefined;
 }
 
+/** The fault is the issuer's, or of the way to it: the token may be good, and its user must not be logged out. */
 function isUnreachable(error: unknown): boolean {
-  if (error instanceof errors.JWKSTimeout) return true;
+  if (error instanceof errors.JWKSTimeout || error instanceof errors.JWKSInvalid) return true;
   // `fetch failed` of undici, and jose's generic error for a response that is not a 200 with JSON.
   if (error instanceof TypeError && error.message === 'fetch failed') return true;
   return error instanceof errors.JOSEError && error.code === 'ERR_JOSE_GENERIC';
