@@ -21,6 +21,9 @@ export interface DispatcherOptions {
 
 /** Batches under way per thread: one at the database while the next one is parsed. */
 const BATCHES_PER_THREAD = 2;
+/** With fewer connections waiting, a second batch lets the first one have this many ms, about a commit. */
+const COMPANY = 64;
+const COMPANY_MS = 2;
 const MAX_BATCH_FRAMES = 512;
 const MAX_BATCH_BYTES = 1024 * 1024;
 /** A connection gets no more of one batch, so that one that sends thousands leaves room for the others. */
@@ -58,6 +61,9 @@ export class Dispatcher {
   #running = 0;
   #isOvertaking = false;
   #isScheduled = false;
+  /** When the latest batch was begun. */
+  #lastStart = 0;
+  #joinTimer: NodeJS.Timeout | undefined;
   readonly #timer: NodeJS.Timeout;
 
   constructor(pool: TaskRunner, router: Router, options: DispatcherOptions) {
@@ -128,6 +134,7 @@ export class Dispatcher {
 
   stop(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#joinTimer);
   }
 
   #schedule(): void {
@@ -141,10 +148,27 @@ export class Dispatcher {
   }
 
   #dispatch(): void {
-    while (this.#running < this.#pool.threads * BATCHES_PER_THREAD && this.#ready.length > 0) {
+    while (this.#ready.length > 0 && this.#running < this.#pool.threads * BATCHES_PER_THREAD) {
+      const wait = this.#waitForCompany();
+      if (wait > 0) {
+        this.#joinTimer ??= setTimeout(() => {
+          this.#joinTimer = undefined;
+          this.#dispatch();
+        }, wait);
+        return;
+      }
       const clients = this.#gather();
       if (clients.length > 0) this.#run(clients, false);
     }
+  }
+
+  /**
+   * ms that the next batch should wait for more frames. None while nothing is under way. Beside a young batch a
+   * small one would only queue behind it for the locks of the same rooms and pay for a commit of its own.
+   */
+  #waitForCompany(): number {
+    if (this.#running === 0 || this.#ready.length >= COMPANY) return 0;
+    return Math.max(0, this.#lastStart + COMPANY_MS - performance.now());
   }
 
   /** Fills the next batch; what does not fit stays at the front. */
@@ -235,7 +259,10 @@ export class Dispatcher {
     }));
     const task = packBatch(batch, slots, overtaking);
     this.#batches.set(batch, { clients, startedAt: performance.now(), overtaking });
-    if (!overtaking) this.#running++;
+    if (!overtaking) {
+      this.#running++;
+      this.#lastStart = performance.now();
+    }
     const { buffer } = task.bytes;
     const transfer = buffer instanceof ArrayBuffer && buffer.byteLength >= TRANSFER_BYTES ? [buffer] : [];
     this.#pool.run(task, transfer).catch((error: unknown) => this.#fail(batch, error));

@@ -66,12 +66,15 @@ export async function moveMarks(ctx: WorkerContext, requests: readonly MarkReque
 }
 
 async function move(sql: Transaction, requests: readonly MarkRequest[]): Promise<Result[]> {
-  const members = new Map<string, Marks>();
-  for (const row of await lockMarks(sql, requests)) members.set(`${row.room_id} ${row.user_id}`, row);
   const roomIds = [...new Set(requests.map(({ request }) => id.room(request.data.roomId)))];
-  // Read after the marks are locked, so that a head is never older than a mark.
-  const heads = new Map((await findHeads(sql, roomIds)).map((head) => [head.id, head]));
-  const ordinals = await readOrdinals(sql, requests);
+  // One round trip; the heads are read after the marks are locked, so that a head is never older than a mark.
+  const [marks, rooms, ordinals] = await Promise.all([
+    lockMarks(sql, requests),
+    findHeads(sql, roomIds),
+    readOrdinals(sql, requests),
+  ]);
+  const members = new Map(marks.map((row) => [`${row.room_id} ${row.user_id}`, row]));
+  const heads = new Map(rooms.map((head) => [head.id, head]));
   const raised = new Map<string, Marks>();
 
   const results = requests.map((mark): Result => {
@@ -90,7 +93,7 @@ async function move(sql: Transaction, requests: readonly MarkRequest[]): Promise
     if (moved) raised.set(key, after);
     return { mark, ok: kind.ok(after, head), receipt: moved ? after : undefined };
   });
-  await raiseMarks(sql, [...raised.values()]);
+  raiseMarks(sql, [...raised.values()]);
   return results;
 }
 

@@ -2,19 +2,19 @@ import type { EffectWriter } from '../shared/effects.js';
 import { type ConnectionId, id, type RoomId, type UserId } from '../shared/ids.js';
 import { eventLine } from '../shared/protocol/events.js';
 import type { Message, Room, System } from '../shared/protocol/objects.js';
-import type { Sql } from './store/database.js';
+import type { Sql, Transaction } from './store/database.js';
 import { insertEntries } from './store/entries.js';
 import { advanceRooms, type LockedRoom, viewRoomForMembers, viewRooms } from './store/rooms.js';
 
 /** System messages, and the notices that go to users along with an entry. */
 
 /** Appends system messages to a locked room, in order, and moves its head. `room` is brought up to date. */
-export async function appendSystem(
-  sql: Sql,
+export function appendSystem(
+  sql: Transaction,
   room: LockedRoom,
   systems: readonly System[],
   at: Date,
-): Promise<Message[]> {
+): Message[] {
   const roomId = id.room(room.id);
   const messages = systems.map(
     (system, i): Message => ({
@@ -26,7 +26,7 @@ export async function appendSystem(
       system,
     }),
   );
-  await insertEntries(
+  insertEntries(
     sql,
     messages.map((message) => ({
       roomId,
@@ -41,7 +41,7 @@ export async function appendSystem(
     })),
   );
   room.last_seq += systems.length;
-  await advanceRooms(sql, [{ roomId, lastSeq: id.seq(room.last_seq), lastOrdinal: room.last_ordinal }]);
+  advanceRooms(sql, [{ roomId, lastSeq: id.seq(room.last_seq), lastOrdinal: room.last_ordinal }]);
   return messages;
 }
 

@@ -8,7 +8,7 @@ import { errorLine, okLine } from '../../shared/protocol/replies.js';
 import type { RequestData } from '../../shared/protocol/requests.js';
 import { refuseNonMember } from '../access.js';
 import type { Request, WorkerContext } from '../context.js';
-import { isDuplicateKey, type Sql, type Transaction } from '../store/database.js';
+import { type Database, isDuplicateKey, type Sql, type Transaction } from '../store/database.js';
 import { type EntryRow, findSent, insertEntries, type NewEntry, toMessage } from '../store/entries.js';
 import { findMarks, type Marks, raiseMarks } from '../store/members.js';
 import { advanceRooms, findRoom, type LockedRoom, lockRooms } from '../store/rooms.js';
@@ -23,18 +23,13 @@ type Result =
   /** Room or membership is missing: which error that is, is looked up after the transaction. */
   | { readonly send: Send; readonly outside: true };
 
-/** The optimistic insert hit a `clientMessageId` that is stored already. */
-const REPEATED = Symbol('repeated');
-
 /**
  * All sends of a batch in one transaction: lock the rooms in id order, check membership, give out `seq`, one
  * multi-row insert, move the rooms' heads and the senders' marks, commit. The first try assumes that no send is a
  * repetition; if the unique key says otherwise, a second one looks the repeated ones up.
  */
 export async function sendMessages(ctx: WorkerContext, sends: readonly Send[]): Promise<void> {
-  let results = await ctx.db.transaction((sql) => store(sql, sends, false));
-  if (results === REPEATED) results = await ctx.db.transaction((sql) => store(sql, sends, true));
-  if (results === REPEATED) throw new Error('a repeated message was not found under its unique key');
+  const results = await storeOnce(ctx.db, sends);
   if (isFailure(results)) {
     for (const { caller, id: requestId } of sends) {
       ctx.effects.reply(caller.connection, errorLine(requestId, results));
@@ -49,15 +44,25 @@ export async function sendMessages(ctx: WorkerContext, sends: readonly Send[]): 
   }
 }
 
-async function store(
-  sql: Transaction,
-  sends: readonly Send[],
-  lookup: boolean,
-): Promise<Result[] | Failure | typeof REPEATED> {
+async function storeOnce(db: Database, sends: readonly Send[]): Promise<Result[] | Failure> {
+  try {
+    return await db.transaction((sql) => store(sql, sends, false));
+  } catch (error) {
+    // A `clientMessageId` is stored already.
+    if (!isDuplicateKey(error)) throw error;
+    return db.transaction((sql) => store(sql, sends, true));
+  }
+}
+
+async function store(sql: Transaction, sends: readonly Send[], lookup: boolean): Promise<Result[]> {
   const roomIds = [...new Set(sends.map((send) => id.room(send.data.roomId)))].sort((a, b) => a - b);
-  const rooms = new Map((await lockRooms(sql, roomIds)).map((room) => [room.id, room]));
-  const members = await findSenders(sql, sends);
-  const stored = lookup ? await findStored(sql, sends) : new Map<string, EntryRow>();
+  // One round trip; the server reads the members after it has locked the rooms.
+  const [locked, members, stored] = await Promise.all([
+    lockRooms(sql, roomIds),
+    findSenders(sql, sends),
+    lookup ? findStored(sql, sends) : new Map<string, EntryRow>(),
+  ]);
+  const rooms = new Map(locked.map((room) => [room.id, room]));
 
   const sentAt = new Date();
   const fresh = new Map<string, NewEntry>();
@@ -89,27 +94,17 @@ async function store(
   });
 
   if (fresh.size > 0) {
-    try {
-      await insertEntries(sql, [...fresh.values()]);
-    } catch (error) {
-      if (!lookup && isDuplicateKey(error)) {
-        // Nothing was written yet, so this commits nothing.
-        return REPEATED;
-      }
-      throw error;
-    }
+    insertEntries(sql, [...fresh.values()]);
     const moved = new Set([...fresh.values()].map((entry) => entry.roomId));
-    await advanceRooms(
-      sql,
-      [...rooms.values()]
-        .filter((room) => moved.has(id.room(room.id)))
-        .map((room) => ({
-          roomId: id.room(room.id),
-          lastSeq: id.seq(room.last_seq),
-          lastOrdinal: room.last_ordinal,
-        })),
-    );
-    await raiseMarks(sql, [...marks.values()]);
+    const heads = locked
+      .map((room) => ({
+        roomId: id.room(room.id),
+        lastSeq: id.seq(room.last_seq),
+        lastOrdinal: room.last_ordinal,
+      }))
+      .filter((head) => moved.has(head.roomId));
+    advanceRooms(sql, heads);
+    raiseMarks(sql, [...marks.values()]);
   }
   return results;
 }

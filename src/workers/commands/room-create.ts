@@ -49,7 +49,7 @@ export const roomCreate: Command<'room.create'> = async (ctx, { caller, id: requ
     if (room === undefined) throw new Error(`room ${roomId} vanished in the transaction that made it`);
     const subjects = others.length === 0 ? {} : { subjectIds: others };
     const system = { event: 'created', actorId: ownerId, name, ...subjects } as const;
-    const [message] = await appendSystem(sql, room, [system], at);
+    const [message] = appendSystem(sql, room, [system], at);
     await insertMembers(sql, id.room(roomId), memberIds, { at, seq: id.seq(1), ordinal: 0 });
     const view = await viewRoom(sql, ownerId, id.room(roomId));
     return {

@@ -39,7 +39,7 @@ export const roomInvite: Command<'room.invite'> = async (ctx, { caller, id: requ
     if (tooMany !== undefined) return tooMany;
     const at = new Date();
     const system = { event: 'invited', actorId: caller.userId, subjectIds: fresh } as const;
-    const [message] = await appendSystem(sql, room, [system], at);
+    const [message] = appendSystem(sql, room, [system], at);
     await insertMembers(sql, roomId, fresh, { at, seq: id.seq(room.last_seq), ordinal: room.last_ordinal });
     room.member_count += fresh.length;
     await updateRoom(sql, room);

@@ -33,7 +33,7 @@ export const roomJoin: Command<'room.join'> = async (ctx, { caller, id: requestI
     const tooMany = await refuseTooManyRooms(sql, ctx.limits, [userId]);
     if (tooMany !== undefined) return tooMany;
     const at = new Date();
-    const [message] = await appendSystem(sql, room, [{ event: 'joined', actorId: userId }], at);
+    const [message] = appendSystem(sql, room, [{ event: 'joined', actorId: userId }], at);
     await insertMembers(sql, roomId, [userId], {
       at,
       seq: id.seq(room.last_seq),

@@ -35,7 +35,7 @@ export const roomKick: Command<'room.kick'> = async (ctx, { caller, id: requestI
       await updateRoom(sql, room);
     }
     const system: System = { event, actorId: caller.userId, subjectIds: [userId] };
-    return { messages: await appendSystem(sql, room, [system], at), wasMember };
+    return { messages: appendSystem(sql, room, [system], at), wasMember };
   });
   if (isFailure(kicked)) return kicked;
   const { messages, wasMember } = kicked;

@@ -22,7 +22,7 @@ export const roomLeave: Command<'room.leave'> = async (ctx, { caller, id: reques
       room.owner_id = heir;
       systems.push({ event: 'owner_changed', actorId: userId, subjectIds: [heir] });
     }
-    const messages = await appendSystem(sql, room, systems, at);
+    const messages = appendSystem(sql, room, systems, at);
     await deleteMember(sql, roomId, userId);
     room.member_count--;
     await updateRoom(sql, room);

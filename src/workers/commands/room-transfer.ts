@@ -23,7 +23,7 @@ export const roomTransfer: Command<'room.transfer'> = async (ctx, { caller, id: 
     room.owner_id = userId;
     await updateRoom(sql, room);
     const system: System = { event: 'owner_changed', actorId: caller.userId, subjectIds: [userId] };
-    const messages = await appendSystem(sql, room, [system], new Date());
+    const messages = appendSystem(sql, room, [system], new Date());
     const view = await viewRoom(sql, caller.userId, roomId);
     return { messages, view, notices: await updatedNotices(sql, roomId) };
   });

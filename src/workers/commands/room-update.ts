@@ -25,7 +25,7 @@ export const roomUpdate: Command<'room.update'> = async (ctx, { caller, id: requ
       renamed && room.name !== null
         ? [{ event: 'renamed', actorId: caller.userId, name: room.name } as const]
         : [];
-    const messages = systems.length === 0 ? [] : await appendSystem(sql, room, systems, new Date());
+    const messages = systems.length === 0 ? [] : appendSystem(sql, room, systems, new Date());
     const view = await viewRoom(sql, caller.userId, roomId);
     return { messages, view, lastSeq: room.last_seq, notices: await updatedNotices(sql, roomId) };
   });

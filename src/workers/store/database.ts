@@ -15,8 +15,14 @@ export interface Sql {
   run(statement: string, values?: SqlValue[]): Promise<{ affectedRows: number; insertId: number }>;
 }
 
-/** Statements inside a transaction. */
+/**
+ * Statements inside a transaction. Those that are issued without waiting for each other go to the server together,
+ * in one round trip, and so do START TRANSACTION and COMMIT with their neighbours: a round trip costs more than most
+ * statements, and the rooms are locked meanwhile. When one of them fails, all that went together fail.
+ */
 export interface Transaction extends Sql {
+  /** A write whose result nobody needs: goes with the next statement, at the latest with COMMIT. */
+  later(statement: string, values?: SqlValue[]): void;
   /** Names rooms whose stream this transaction extends, so that a lost COMMIT can be looked into. */
   touches(roomIds: readonly RoomId[]): void;
 }
@@ -122,9 +128,10 @@ export class Database {
    */
   async transaction<T>(work: (sql: Transaction) => Promise<T | Failure>): Promise<T | Failure> {
     return this.#attempt(async (session) => {
-      await session.run('START TRANSACTION');
+      session.later('START TRANSACTION');
       const result = await work(session);
       if (isFailure(result)) {
+        session.discard();
         await session.run('ROLLBACK');
       } else {
         session.committing = true;
@@ -236,6 +243,7 @@ export class Database {
     const { connections, timeoutMs, url } = this.#options;
     const pool = createPool({
       ...connectionOptions(url),
+      multipleStatements: true,
       connectionLimit: connections,
       maxIdle: connections,
       queueLimit: connections * WAITERS_PER_CONNECTION,
@@ -243,13 +251,24 @@ export class Database {
       enableKeepAlive: true,
     });
     pool.pool.on('connection', (connection) => {
-      // Errors of these surface in the first statement that uses the connection.
-      connection.query(SESSION, () => undefined);
-      connection.query(SESSION_VARIABLES, () => undefined);
+      // Without these settings the connection must not be used: escaping depends on the SQL mode.
+      connection.query(`${SESSION};${SESSION_VARIABLES}`, (error) => {
+        if (error !== null) connection.destroy();
+      });
     });
     return pool;
   }
 }
+
+/** A statement that has not been sent. */
+interface Waiting {
+  readonly statement: string;
+  readonly values: SqlValue[];
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+const ignore = () => undefined;
 
 /** One leased connection under a deadline. */
 class Session implements Transaction {
@@ -258,6 +277,8 @@ class Session implements Transaction {
   readonly rooms: RoomId[] = [];
   /** COMMIT was sent and not answered: the outcome is unknown. */
   committing = false;
+  #waiting: Waiting[] = [];
+  #isScheduled = false;
   #over = false;
 
   constructor(connection: PoolConnection, deadline: number) {
@@ -269,14 +290,21 @@ class Session implements Transaction {
     this.rooms.push(...roomIds);
   }
 
-  async rows<Row>(statement: string, values?: SqlValue[]): Promise<Row[]> {
-    const [rows] = await this.#query(statement, values);
-    return rows as Row[];
+  async rows<Row>(statement: string, values: SqlValue[] = []): Promise<Row[]> {
+    return (await this.#enqueue(statement, values)) as Row[];
   }
 
-  async run(statement: string, values?: SqlValue[]): Promise<{ affectedRows: number; insertId: number }> {
-    const [header] = await this.#query(statement, values);
-    return header as ResultSetHeader;
+  async run(statement: string, values: SqlValue[] = []): Promise<{ affectedRows: number; insertId: number }> {
+    return (await this.#enqueue(statement, values)) as ResultSetHeader;
+  }
+
+  later(statement: string, values: SqlValue[] = []): void {
+    this.#waiting.push({ statement, values, resolve: ignore, reject: ignore });
+  }
+
+  /** Forgets what was left for later. */
+  discard(): void {
+    this.#waiting = [];
   }
 
   release(): void {
@@ -292,21 +320,39 @@ class Session implements Transaction {
 
   /** Gives the connection back clean, or cuts it if even that fails. */
   async rollback(): Promise<void> {
+    this.discard();
     try {
-      await this.#query('ROLLBACK', undefined);
+      await this.run('ROLLBACK');
       this.release();
     } catch {
       this.destroy();
     }
   }
 
-  async #query(statement: string, values: SqlValue[] | undefined) {
-    const answer = this.#connection.query(statement, values);
+  #enqueue(statement: string, values: SqlValue[]): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ statement, values, resolve, reject });
+      if (this.#isScheduled) return;
+      this.#isScheduled = true;
+      queueMicrotask(() => void this.#flush());
+    });
+  }
+
+  /** Sends what waits as one query. The server runs it in order and stops at the first error. */
+  async #flush(): Promise<void> {
+    this.#isScheduled = false;
+    const batch = this.#waiting;
+    this.#waiting = [];
+    const text = batch.map(({ statement }) => statement).join(';');
+    const values = batch.flatMap((waiting) => waiting.values);
     try {
-      return await withTimeout(answer, this.#deadline - performance.now());
+      const answer = this.#connection.query(text, values);
+      answer.catch(ignore);
+      const [result] = await withTimeout(answer, this.#deadline - performance.now());
+      const results: unknown[] = batch.length === 1 ? [result] : Object.values(result);
+      for (const [i, waiting] of batch.entries()) waiting.resolve(results[i]);
     } catch (error) {
-      answer.catch(() => undefined);
-      throw error;
+      for (const waiting of batch) waiting.reject(error);
     }
   }
 }

@@ -1,6 +1,6 @@
 import { id, type RoomId, type Seq, type UserId } from '../../shared/ids.js';
 import type { Image, Message, System } from '../../shared/protocol/objects.js';
-import type { Sql, SqlValue } from './database.js';
+import type { Sql, SqlValue, Transaction } from './database.js';
 
 /** `chat_entry`: the streams of the rooms. */
 
@@ -51,8 +51,11 @@ export function toMessage(row: EntryRow): Message {
   return message;
 }
 
-/** Inserts entries in one statement. The caller holds the locks of their rooms. Throws on a taken `client_message_id`. */
-export async function insertEntries(sql: Sql, entries: readonly NewEntry[]): Promise<void> {
+/**
+ * Inserts entries in one statement, with the next round trip. The caller holds the locks of their rooms. A taken
+ * `client_message_id` fails the transaction with a duplicate key error.
+ */
+export function insertEntries(sql: Transaction, entries: readonly NewEntry[]): void {
   const rows = entries.map((entry): SqlValue[] => [
     entry.roomId,
     entry.seq,
@@ -64,7 +67,7 @@ export async function insertEntries(sql: Sql, entries: readonly NewEntry[]): Pro
     entry.body,
     entry.sentAt,
   ]);
-  await sql.run(
+  sql.later(
     `INSERT INTO chat_entry
        (room_id, seq, ordinal, kind, sender_id, client_message_id, reply_to, body, sent_at)
      VALUES ?`,

@@ -1,5 +1,5 @@
 import type { RoomId, Seq, UserId } from '../../shared/ids.js';
-import type { Sql, SqlValue } from './database.js';
+import type { Sql, SqlValue, Transaction } from './database.js';
 
 /** `chat_member` and `chat_ban`: who is in a room, how far they have read, who must stay out. */
 
@@ -32,16 +32,16 @@ export async function isMember(sql: Sql, roomId: RoomId, userId: UserId): Promis
 }
 
 /**
- * Moves marks forward, never back. Every row must exist and be protected from removal (by the room's lock or
+ * Moves marks forward, never back, with the next round trip. Every row must exist and be protected from removal (by the room's lock or
  * its own): the upsert would bring a removed member back.
  */
-export async function raiseMarks(sql: Sql, marks: readonly Marks[]): Promise<void> {
+export function raiseMarks(sql: Transaction, marks: readonly Marks[]): void {
   if (marks.length === 0) return;
   // Key order, as in findMarks: two batches that raise the same rows wait for each other in one direction only.
   const rows = [...marks]
     .sort((a, b) => a.room_id - b.room_id || a.user_id - b.user_id)
     .map((m): SqlValue[] => [m.room_id, m.user_id, m.read_seq, m.read_ordinal, m.delivered_seq]);
-  await sql.run(
+  sql.later(
     `INSERT INTO chat_member (room_id, user_id, read_seq, read_ordinal, delivered_seq) VALUES ?
      ON DUPLICATE KEY UPDATE
        read_seq = GREATEST(read_seq, VALUES(read_seq)),

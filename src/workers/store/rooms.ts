@@ -47,18 +47,18 @@ export async function findRoom(sql: Sql, roomId: RoomId): Promise<LockedRoom | u
   return rows[0];
 }
 
-/** Moves the heads of locked rooms to the last entries inserted. One statement with constant columns for all rooms. */
-export async function advanceRooms(
-  sql: Sql,
+/** Moves the heads of locked rooms to the last entries inserted: one statement for all, with the next round trip. */
+export function advanceRooms(
+  sql: Transaction,
   heads: readonly { roomId: RoomId; lastSeq: Seq; lastOrdinal: number }[],
-): Promise<void> {
+): void {
   // CASE rather than a join with a values list, which MySQL and MariaDB spell differently.
   const branch = 'WHEN ? THEN ? '.repeat(heads.length);
   const values: SqlValue[] = [];
   for (const head of heads) values.push(head.roomId, head.lastSeq);
   for (const head of heads) values.push(head.roomId, head.lastOrdinal);
   values.push(heads.map((head) => head.roomId));
-  await sql.run(
+  sql.later(
     `UPDATE chat_room SET last_seq = CASE id ${branch}END, last_ordinal = CASE id ${branch}END WHERE id IN (?)`,
     values,
   );
