@@ -13,7 +13,7 @@ import { readSubscribed } from './commands/presence-subscribe.js';
 import { type Command, REPLIED, type Request, type WorkerContext } from './context.js';
 import { type Continuation, decodeContinuation } from './continuations.js';
 import { type MarkRequest, moveMarks } from './marks.js';
-import type { ParsedRequest, RequestParser } from './parse.js';
+import type { Parsed, ParsedRequest, RequestParser } from './parse.js';
 import { isMember } from './store/members.js';
 import { findRoom } from './store/rooms.js';
 
@@ -28,6 +28,8 @@ interface Step {
 interface Queue {
   readonly slot: Slot;
   next: number;
+  /** The next frame, if it was parsed and did not fit into the stage. */
+  peeked: Parsed | undefined;
 }
 
 /** A command after which the connection's later frames must wait for the main thread. */
@@ -41,8 +43,7 @@ const HANDS_OVER: ReadonlySet<RequestType> = new Set([
 /**
  * Executes the frames of a batch. Of every connection in order, one stage after the other; in each stage all
  * sends of all connections share a transaction, all marks another, and other commands run side by side.
- * `flush` hands over the effects so far: at the end of whatever is ready, so that a slow command holds up nobody
- * else's replies.
+ * `flush` hands over the effects so far, soon: a slow command holds up nobody else's replies.
  */
 export async function executeBatch(
   ctx: WorkerContext,
@@ -50,23 +51,21 @@ export async function executeBatch(
   batch: FrameBatch,
   flush: () => void,
 ): Promise<void> {
-  let queues: Queue[] = unpackBatch(batch).map((slot) => ({ slot, next: 0 }));
+  let queues: Queue[] = unpackBatch(batch).map((slot) => ({ slot, next: 0, peeked: undefined }));
   if (batch.overtaking) return overtake(ctx, parser, queues);
   while (queues.length > 0) {
     const sends: Request<'message.send'>[] = [];
     const marks: MarkRequest[] = [];
     const others: (() => Promise<void>)[] = [];
     for (const queue of queues) takeStage(ctx, parser, queue, { sends, marks, others });
-    // What was refused at once, and pings, do not wait for the database.
+    const jobs = [
+      ...(sends.length > 0 ? [() => runSends(ctx, sends)] : []),
+      ...(marks.length > 0 ? [() => runMarks(ctx, marks)] : []),
+      ...others,
+    ];
+    // What was refused at once, and what is done first, does not wait for the rest.
     flush();
-    await Promise.all([
-      runSends(ctx, sends).then(flush),
-      runMarks(ctx, marks).then(flush),
-      ...others.map(async (run) => {
-        await run();
-        flush();
-      }),
-    ]);
+    await Promise.all(jobs.map((run) => run().then(flush)));
     queues = queues.filter((queue) => queue.next < queue.slot.frames.length);
   }
 }
@@ -93,8 +92,10 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
       );
       return;
     }
-    const parsed = parser.parse(frame.bytes, caller.userId !== 0);
+    const parsed = queue.peeked ?? parser.parse(frame.bytes, caller.userId !== 0);
+    queue.peeked = parsed;
     if (!('request' in parsed)) {
+      queue.peeked = undefined;
       queue.next++;
       ctx.effects.reply(caller.connection, errorLine(parsed.id, parsed.refusal));
       continue;
@@ -102,6 +103,7 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
     const { request } = parsed;
     const { type } = request;
     if (run !== undefined && type !== run) return;
+    queue.peeked = undefined;
     queue.next++;
     const base = { caller, id: request.id, executed: queue.next };
     if (type === 'message.send') stage.sends.push({ ...base, data: request.data });
@@ -119,7 +121,6 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
 }
 
 async function runSends(ctx: WorkerContext, sends: readonly Request<'message.send'>[]): Promise<void> {
-  if (sends.length === 0) return;
   try {
     await sendMessages(ctx, sends);
   } catch (error) {
@@ -130,7 +131,6 @@ async function runSends(ctx: WorkerContext, sends: readonly Request<'message.sen
 }
 
 async function runMarks(ctx: WorkerContext, marks: readonly MarkRequest[]): Promise<void> {
-  if (marks.length === 0) return;
   try {
     await moveMarks(ctx, marks);
   } catch (error) {

@@ -61,13 +61,31 @@ export async function addedNotices(
   const notices: NoticeLine[] = [];
   for (const userId of userIds) {
     const room = (await viewRooms(sql, id.user(userId), [roomId])).get(roomId);
-    if (room !== undefined) notices.push(addedNotice(id.user(userId), room));
+    if (room !== undefined && room.role !== null) notices.push(addedNotice(id.user(userId), room));
   }
   return notices;
 }
 
 export function addedNotice(userId: UserId, room: Room): NoticeLine {
   return { userId, change: 'add', line: eventLine('room.added', { room }) };
+}
+
+/**
+ * Answers with a room that the user is in already. Should one of their connections not know, because what would have
+ * told it is lost with the answer to a COMMIT, it does now.
+ */
+export function replyAlreadyIn(
+  effects: EffectWriter,
+  room: Room,
+  { userId, connection, reply }: { userId: UserId; connection: ConnectionId; reply: string },
+): void {
+  effects.room({
+    roomId: id.room(room.id),
+    seq: id.seq(room.lastSeq),
+    connection,
+    reply,
+    notices: [addedNotice(userId, room)],
+  });
 }
 
 /** Tells the members that the room changed, as each sees it: `room.updated`. */

@@ -3,18 +3,25 @@ import { id, type RoomId, type Seq } from '../shared/ids.js';
 import { log } from '../shared/log.js';
 import { eventLine } from '../shared/protocol/events.js';
 import type { Message, System } from '../shared/protocol/objects.js';
-import type { ProcessStatus, Task, TaskAnswer } from '../shared/tasks.js';
+import type { Task, TaskAnswer } from '../shared/tasks.js';
 import type { WorkerContext } from './context.js';
 import { announceOffline, endSessions } from './presence.js';
-import { addedNotices, type NoticeLine, removedNotices } from './room-entries.js';
+import {
+  addedNotice,
+  addedNotices,
+  type NoticeLine,
+  removedNotices,
+  updatedNotices,
+} from './room-entries.js';
 import type { Sql } from './store/database.js';
 import { readRange, toMessage } from './store/entries.js';
-import { findHeads } from './store/rooms.js';
+import { awaitHeads, viewRoomForMembers } from './store/rooms.js';
 import {
   deleteProcesses,
   findDeadProcesses,
   findDisabledSessions,
   findSessionsOf,
+  findSettledSessions,
   renewLease,
 } from './store/sessions.js';
 
@@ -23,11 +30,16 @@ import {
 /** Renewed every few seconds; a process that misses this long is taken for dead (PROTOCOL 8: within 30 s). */
 export const LEASE_SECONDS = 15;
 const READ_BACK_LIMIT = 500;
+/** More than any login takes from its session row to the main thread. */
+const LOGIN_SECONDS = 10;
 
 const DONE: TaskAnswer = { ok: true };
 
 /** Renews the lease and takes over what dead processes left: their users go offline. */
-export async function maintain(ctx: WorkerContext, status: ProcessStatus): Promise<TaskAnswer> {
+export async function maintain(
+  ctx: WorkerContext,
+  { status, reconcile }: Extract<Task, { kind: 'maintain' }>,
+): Promise<TaskAnswer> {
   const renewed = await ctx.db.transaction(async (sql) => {
     await renewLease(sql, { id: ctx.processId, ...status }, LEASE_SECONDS);
     return DONE;
@@ -46,7 +58,11 @@ export async function maintain(ctx: WorkerContext, status: ProcessStatus): Promi
   const disabled = await ctx.db.read((sql) => findDisabledSessions(sql, ctx.processId));
   if (isFailure(disabled)) return { ok: false, reason: disabled.message };
   for (const session of disabled) ctx.effects.revoke(id.user(session.user_id), id.session(session.id));
-  return DONE;
+  if (!reconcile) return DONE;
+
+  const settled = await ctx.db.read((sql) => findSettledSessions(sql, ctx.processId, LOGIN_SECONDS));
+  if (isFailure(settled)) return { ok: false, reason: settled.message };
+  return { ok: true, sessionIds: settled.map(id.session) };
 }
 
 export async function endSessionsTask(
@@ -71,11 +87,33 @@ export async function retire(ctx: WorkerContext): Promise<TaskAnswer> {
 
 export async function readHeads(
   ctx: WorkerContext,
-  { roomIds }: Extract<Task, { kind: 'heads' }>,
+  { roomIds, unheard }: Extract<Task, { kind: 'heads' }>,
 ): Promise<TaskAnswer> {
-  const rows = await ctx.db.read((sql) => findHeads(sql, roomIds));
-  if (isFailure(rows)) return { ok: false, reason: rows.message };
-  return { ok: true, heads: rows.map((row) => ({ roomId: id.room(row.id), lastSeq: id.seq(row.last_seq) })) };
+  const read = await ctx.db.transaction(async (sql) => {
+    // A COMMIT without an answer may still be on its way: its transaction holds the rooms' locks until then.
+    const heads = await awaitHeads(sql, roomIds);
+    const unheardOf = new Set(unheard);
+    const members = [];
+    for (const { id: roomId, deleted_at } of heads) {
+      if (deleted_at !== null || !unheardOf.has(id.room(roomId))) continue;
+      members.push(...(await viewRoomForMembers(sql, id.room(roomId))));
+    }
+    return { heads, members };
+  });
+  if (isFailure(read)) return { ok: false, reason: read.message };
+  for (const { userId, room } of read.members) {
+    ctx.effects.room({
+      roomId: id.room(room.id),
+      seq: id.seq(room.lastSeq),
+      notices: [addedNotice(id.user(userId), room)],
+    });
+  }
+  const heads = read.heads.map(({ id: roomId, last_seq, deleted_at, owner_id }) => ({
+    roomId: id.room(roomId),
+    lastSeq: id.seq(last_seq),
+    ...(deleted_at !== null && owner_id !== null ? { deletedBy: id.user(owner_id) } : {}),
+  }));
+  return { ok: true, heads };
 }
 
 /** Entries that the router missed, with the same notices as when they were made. */
@@ -118,9 +156,10 @@ async function membershipNotices(sql: Sql, roomId: RoomId, system: System): Prom
     case 'kicked':
     case 'banned':
       return removedNotices(roomId, subjectIds, event, id.user(actorId));
-    case 'unbanned':
     case 'renamed':
     case 'owner_changed':
+      return updatedNotices(sql, roomId);
+    case 'unbanned':
       return [];
   }
 }

@@ -71,8 +71,18 @@ farewell.onmessage = () => {
 export default async function run(task: Task): Promise<TaskAnswer> {
   const ctx = createContext();
   if (task.kind === 'frames') {
+    // What is ready in one turn of the event loop goes in one message, with the end of the batch if it is that.
+    let isScheduled = false;
+    const flush = () => {
+      if (isScheduled) return;
+      isScheduled = true;
+      setImmediate(() => {
+        isScheduled = false;
+        handOver(ctx.effects, task.batch, false);
+      });
+    };
     try {
-      await executeBatch(ctx, parser, task, () => handOver(ctx.effects, task.batch, false));
+      await executeBatch(ctx, parser, task, flush);
     } finally {
       handOver(ctx.effects, task.batch, true);
     }
@@ -88,7 +98,7 @@ async function upkeep(ctx: WorkerContext, task: Exclude<Task, { kind: 'frames' }
     case 'prepare':
       return prepareDatabase(settings.database.url);
     case 'maintain':
-      return maintain(ctx, task.status);
+      return maintain(ctx, task);
     case 'end-sessions':
       return endSessionsTask(ctx, task);
     case 'read-back':

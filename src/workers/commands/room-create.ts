@@ -1,11 +1,13 @@
-import { fail, isFailure } from '../../shared/errors.js';
-import { id, type UserId } from '../../shared/ids.js';
+import type { Caller } from '../../shared/batch.js';
+import { type Failure, fail, isFailure } from '../../shared/errors.js';
+import { id } from '../../shared/ids.js';
 import { log } from '../../shared/log.js';
 import { eventLine } from '../../shared/protocol/events.js';
 import { okLine } from '../../shared/protocol/replies.js';
+import type { RequestId } from '../../shared/protocol/requests.js';
 import { type Command, REPLIED, type WorkerContext } from '../context.js';
 import { refuseTooManyRooms, refuseUnknown } from '../membership.js';
-import { addedNotices, appendSystem } from '../room-entries.js';
+import { addedNotices, appendSystem, replyAlreadyIn } from '../room-entries.js';
 import { isDuplicateKey } from '../store/database.js';
 import { insertMembers } from '../store/members.js';
 import { findByClientRoomId, insertRoom, lockRooms, viewRoom } from '../store/rooms.js';
@@ -60,7 +62,7 @@ export const roomCreate: Command<'room.create'> = async (ctx, { caller, id: requ
     };
   });
   if (isFailure(created)) return created;
-  if ('first' in created) return firstRoom(ctx, ownerId, created.first);
+  if ('first' in created) return replyFirst(ctx, caller, requestId, created.first);
 
   const { roomId, message, view, notices } = created;
   if (message === undefined) throw new Error('a new room has no first entry');
@@ -77,10 +79,17 @@ export const roomCreate: Command<'room.create'> = async (ctx, { caller, id: requ
 };
 
 /** A repeated `clientRoomId`: the room it made, if that is still the caller's. */
-async function firstRoom(ctx: WorkerContext, userId: UserId, roomId: number) {
+async function replyFirst(
+  ctx: WorkerContext,
+  { userId, connection }: Caller,
+  requestId: RequestId,
+  roomId: number,
+): Promise<Failure | typeof REPLIED> {
   const room = await ctx.db.read((sql) => viewRoom(sql, userId, id.room(roomId)));
-  if (room === undefined || (!isFailure(room) && room.role === null)) {
+  if (isFailure(room)) return room;
+  if (room === undefined || room.role === null) {
     return fail('CONFLICT', 'the room of this clientRoomId is gone, or you left it');
   }
-  return isFailure(room) ? room : { room };
+  replyAlreadyIn(ctx.effects, room, { userId, connection, reply: okLine(requestId, { room }) });
+  return REPLIED;
 }

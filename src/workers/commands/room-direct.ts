@@ -4,7 +4,7 @@ import { log } from '../../shared/log.js';
 import { okLine } from '../../shared/protocol/replies.js';
 import { type Command, REPLIED } from '../context.js';
 import { refuseTooManyRooms, refuseUnknown } from '../membership.js';
-import { addedNotices } from '../room-entries.js';
+import { addedNotices, replyAlreadyIn } from '../room-entries.js';
 import { isDuplicateKey, type Transaction } from '../store/database.js';
 import { insertMembers } from '../store/members.js';
 import { findDirectRoom, insertRoom, viewRoom } from '../store/rooms.js';
@@ -39,7 +39,11 @@ export const roomDirect: Command<'room.direct'> = async (ctx, { caller, id: requ
 
   const { room, created, notices } = result;
   if (room === undefined) throw new Error('a direct room was found and is not there');
-  if (!created) return { room, created };
+  if (!created) {
+    const reply = okLine(requestId, { room, created });
+    replyAlreadyIn(ctx.effects, room, { userId: me, connection: caller.connection, reply });
+    return REPLIED;
+  }
   ctx.effects.room({
     roomId: id.room(room.id),
     seq: id.seq(0),
@@ -76,6 +80,7 @@ async function createDirect(
     if (isDuplicateKey(error)) return undefined;
     throw error;
   }
+  sql.touches([id.room(roomId)]);
   const joined = { at: createdAt, seq: id.seq(0), ordinal: 0 };
   await insertMembers(sql, id.room(roomId), [pair.low, pair.high], joined);
   return roomId;

@@ -7,7 +7,7 @@ import { okLine } from '../../shared/protocol/replies.js';
 import { refuseNonMember } from '../access.js';
 import { type Command, REPLIED, type WorkerContext } from '../context.js';
 import { refuseTooManyRooms } from '../membership.js';
-import { addedNotice, appendSystem } from '../room-entries.js';
+import { addedNotice, appendSystem, replyAlreadyIn } from '../room-entries.js';
 import type { Sql } from '../store/database.js';
 import { readPage, toMessage } from '../store/entries.js';
 import { insertMembers, isMember } from '../store/members.js';
@@ -46,7 +46,11 @@ export const roomJoin: Command<'room.join'> = async (ctx, { caller, id: requestI
   if (isFailure(joined)) return joined;
 
   const { message, room, messages } = joined;
-  if (message === undefined) return { room, messages };
+  if (message === undefined) {
+    const reply = okLine(requestId, { room, messages });
+    replyAlreadyIn(ctx.effects, room, { userId, connection: caller.connection, reply });
+    return REPLIED;
+  }
   ctx.effects.room({
     roomId,
     seq: id.seq(message.seq),

@@ -154,6 +154,20 @@ export async function findHeads(
   );
 }
 
+/** The same, after every transaction that has locked one of them is over. */
+export async function awaitHeads(
+  sql: Transaction,
+  roomIds: readonly RoomId[],
+): Promise<{ id: number; last_seq: number; owner_id: number | null; deleted_at: Date | null }[]> {
+  if (roomIds.length === 0) return [];
+  // FOR SHARE in the words that MariaDB knows too. In id order, as the locks for writing.
+  return sql.rows(
+    `SELECT id, last_seq, owner_id, deleted_at FROM chat_room WHERE id IN (?)
+      ORDER BY id LIMIT ${roomIds.length} LOCK IN SHARE MODE`,
+    [[...roomIds]],
+  );
+}
+
 interface RoomViewRow {
   id: number;
   kind: 'group' | 'direct';

@@ -158,6 +158,16 @@ export async function findSessionsOf(sql: Sql, processIds: readonly string[]): P
   return rows.map((row) => row.id);
 }
 
+/** The sessions of a process that are older than `seconds`: their logins are over. */
+export async function findSettledSessions(sql: Sql, processId: string, seconds: number): Promise<number[]> {
+  const rows = await sql.rows<{ id: number }>(
+    `SELECT id FROM chat_session
+      WHERE process_id = ? AND connected_at < UTC_TIMESTAMP(3) - INTERVAL ? SECOND LIMIT 100000`,
+    [processId, seconds],
+  );
+  return rows.map((row) => row.id);
+}
+
 /** Removes processes that are gone; their sessions must be gone already. */
 export async function deleteProcesses(sql: Sql, processIds: readonly string[]): Promise<void> {
   if (processIds.length === 0) return;
