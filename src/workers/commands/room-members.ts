@@ -7,12 +7,16 @@ import { decodeCursor, encodeCursor } from '../cursor.js';
 import { listMembers, type MemberRow } from '../store/members.js';
 import { readPresences } from '../store/sessions.js';
 
+/** The end of the year 9999: MySQL refuses to compare with a DATETIME beyond it. */
+const LAST_TIME = Date.UTC(10_000, 0) - 1;
+
 export const roomMembers: Command<'room.members'> = async (ctx, { caller, data }) => {
   const { cursor, limit = 200 } = data;
   const roomId = id.room(data.roomId);
   const place = cursor === undefined ? [0, 0] : decodeCursor(cursor, 2);
-  if (place === undefined) return badField('data.cursor', 'is not a cursor of this list');
-  const [joinedAt = 0, userId = 0] = place;
+  const [joinedAt = 0, userId = 0] = place ?? [];
+  if (place === undefined || joinedAt > LAST_TIME)
+    return badField('data.cursor', 'is not a cursor of this list');
   return ctx.db.read(async (sql) => {
     const room = await readableRoom(sql, roomId, caller.userId);
     if (isFailure(room)) return room;
