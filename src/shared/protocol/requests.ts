@@ -37,6 +37,8 @@ const cursor = z
   .describe('`nextCursor` of the page before');
 const key = text(1, 64);
 const visibility = z.enum(['public', 'private']);
+const limit = (max: number) =>
+  z.int().min(1).max(max).optional().describe(`length of the page, ${max} if left out`);
 const uniqueIds = (max: number) => z.array(userId).min(1).max(max);
 
 /** The id of a request: chosen by the client, echoed in the reply. */
@@ -82,11 +84,16 @@ export function requestSchemas(limits: ProtocolLimits) {
     })
     .meta({ minLength: 1, maxLength: limits.maxTextChars });
   const device = z.strictObject({
-    id: text(1, 128),
-    name: text(0, 100).optional(),
-    platform: text(0, 100).optional(),
+    id: text(1, 128).describe('made once per installation; a second login with it replaces the first'),
+    name: text(0, 100).optional().describe('for people, e.g. `Pixel 8`'),
+    platform: text(0, 100).optional().describe('e.g. `android`'),
   });
-  const path = imagePath(limits.imagePathPrefix);
+  const path = imagePath(limits.imagePathPrefix).describe(`begins with \`${limits.imagePathPrefix}\``);
+  const token = z
+    .string()
+    .min(1)
+    .max(16_384)
+    .describe('JSON Web Token: `sub` is the user id, `exp` is required');
   const image = z.strictObject({
     path,
     thumbnailPath: path.optional(),
@@ -96,7 +103,8 @@ export function requestSchemas(limits: ProtocolLimits) {
     mimeType: text(1, 127).optional(),
     caption: text(0, 1000).optional(),
   });
-  const roomPage = z.object({ rooms: z.array(roomSchema), nextCursor: z.string().nullable() });
+  const nextCursor = z.string().nullable().describe('null on the last page');
+  const roomPage = z.object({ rooms: z.array(roomSchema), nextCursor });
   const removal = z.object({});
 
   return {
@@ -107,10 +115,7 @@ export function requestSchemas(limits: ProtocolLimits) {
     },
     'auth.login': {
       doc: 'Logs the connection in. From the moment `ok` is written, every entry after `room.lastSeq` of every room in `rooms` is pushed.',
-      data:
-        limits.auth === 'jwt'
-          ? z.strictObject({ token: z.string().min(1).max(16_384), device })
-          : z.strictObject({ userId, device }),
+      data: limits.auth === 'jwt' ? z.strictObject({ token, device }) : z.strictObject({ userId, device }),
       ok: z.object({
         user: userSchema,
         sessionId: z.string(),
@@ -122,7 +127,7 @@ export function requestSchemas(limits: ProtocolLimits) {
     },
     'auth.refresh': {
       doc: 'A new token of the same user, before the old one expires.',
-      data: z.strictObject({ token: z.string().min(1).max(16_384) }),
+      data: z.strictObject({ token }),
       ok: z.object({ tokenExpiresAt: z.int() }),
     },
     'auth.logout': {
@@ -134,25 +139,29 @@ export function requestSchemas(limits: ProtocolLimits) {
       doc: 'Makes a group room, owned by the caller. The same `clientRoomId` by the same user returns the first room.',
       data: z.strictObject({
         name,
-        visibility: visibility.optional(),
-        memberIds: z.array(userId).max(limits.memberLimit).optional(),
-        memberLimit: memberLimit.optional(),
-        clientRoomId: key.optional(),
+        visibility: visibility.optional().describe('`public` if left out'),
+        memberIds: z
+          .array(userId)
+          .max(limits.memberLimit)
+          .optional()
+          .describe('who is in it beside the caller'),
+        memberLimit: memberLimit.optional().describe('the highest value if left out'),
+        clientRoomId: key.optional().describe('makes a repetition harmless; a UUID is best'),
       }),
       ok: z.object({ room: roomSchema }),
     },
     'room.direct': {
       doc: 'The one direct room of the caller and the other user, made if there is none.',
       data: z.strictObject({ userId }),
-      ok: z.object({ room: roomSchema, created: z.boolean() }),
+      ok: z.object({ room: roomSchema, created: z.boolean().describe('false if there was one already') }),
     },
     'room.list': {
       doc: "The caller's rooms, or the public ones; `query` is part of the name.",
       data: z.strictObject({
         scope: z.enum(['mine', 'public']),
-        query: text(0, 100).optional(),
+        query: text(0, 100).optional().describe("part of the name; in a direct room of the other one's name"),
         cursor: cursor.optional(),
-        limit: z.int().min(1).max(100).optional(),
+        limit: limit(100),
       }),
       ok: roomPage,
     },
@@ -174,8 +183,8 @@ export function requestSchemas(limits: ProtocolLimits) {
     },
     'room.members': {
       doc: 'The members of a room, the longest-standing first.',
-      data: z.strictObject({ roomId, cursor: cursor.optional(), limit: z.int().min(1).max(200).optional() }),
-      ok: z.object({ members: z.array(memberSchema), nextCursor: z.string().nullable() }),
+      data: z.strictObject({ roomId, cursor: cursor.optional(), limit: limit(200) }),
+      ok: z.object({ members: z.array(memberSchema), nextCursor }),
     },
     'room.update': {
       doc: 'Changes name, visibility or member limit. Owner.',
@@ -189,7 +198,7 @@ export function requestSchemas(limits: ProtocolLimits) {
     },
     'room.kick': {
       doc: 'Removes a member; with `ban` they can’t come back. Owner, not oneself.',
-      data: z.strictObject({ roomId, userId, ban: z.boolean().optional() }),
+      data: z.strictObject({ roomId, userId, ban: z.boolean().optional().describe('false if left out') }),
       ok: removal,
     },
     'room.unban': { doc: 'Lifts a ban. Owner.', data: roomAndUser, ok: removal },
@@ -211,21 +220,29 @@ export function requestSchemas(limits: ProtocolLimits) {
           clientMessageId: key,
           kind: z.literal('text'),
           text: messageText,
-          replyTo: seq.optional(),
+          replyTo: seq.optional().describe('`seq` of the entry that this answers'),
         }),
         z.strictObject({ roomId, clientMessageId: key, kind: z.literal('image'), image }),
       ]),
-      ok: z.object({ roomId: z.int(), seq: z.int(), sentAt: z.int(), duplicate: z.boolean() }),
+      ok: z.object({
+        roomId: z.int(),
+        seq: z.int(),
+        sentAt: z.int(),
+        duplicate: z.boolean().describe('it was stored before; `seq` and `sentAt` are of then'),
+      }),
     },
     'message.history': {
       doc: 'A page of the stream, ascending; with neither bound the latest. A page of very long texts may hold fewer than `limit`; `hasMore` tells.',
       data: z.strictObject({
         roomId,
-        beforeSeq: z.int().min(0).optional(),
-        afterSeq: z.int().min(0).optional(),
-        limit: z.int().min(1).max(100).optional(),
+        beforeSeq: z.int().min(0).optional().describe('looks back from here'),
+        afterSeq: z.int().min(0).optional().describe('goes forward from here'),
+        limit: limit(100),
       }),
-      ok: z.object({ messages: z.array(messageSchema), hasMore: z.boolean() }),
+      ok: z.object({
+        messages: z.array(messageSchema),
+        hasMore: z.boolean().describe('further ones exist in the direction of the page'),
+      }),
     },
     'message.delivered': {
       doc: 'The device has everything up to `seq`. A high-water mark that never goes back.',
@@ -245,19 +262,26 @@ export function requestSchemas(limits: ProtocolLimits) {
     sync: {
       doc: 'Everything after the cursors, as the very events that would have been pushed; at most `limit` per room.',
       data: z.strictObject({
-        cursors: z.array(z.strictObject({ roomId, afterSeq: z.int().min(0) })).max(limits.roomsPerUser),
-        limit: z.int().min(1).max(1000).optional(),
+        cursors: z
+          .array(
+            z.strictObject({
+              roomId,
+              afterSeq: z.int().min(0).describe('the last entry that the device has'),
+            }),
+          )
+          .max(limits.roomsPerUser),
+        limit: limit(1000).describe('entries per room, 1,000 if left out'),
       }),
       ok: z.object({
         rooms: z.array(
           z.object({
             room: roomSchema,
             events: z.array(z.object({ type: z.literal('message'), data: messageSchema })),
-            hasMore: z.boolean(),
+            hasMore: z.boolean().describe('ask again, after the last of `events`'),
           }),
         ),
-        removed: z.array(z.int()),
-        added: z.array(roomSchema),
+        removed: z.array(z.int()).describe('named rooms that the user is no longer in'),
+        added: z.array(roomSchema).describe('rooms of the user that were not named'),
       }),
     },
     'user.get': {
@@ -270,9 +294,9 @@ export function requestSchemas(limits: ProtocolLimits) {
       data: z.strictObject({
         query: text(0, 100).optional(),
         cursor: cursor.optional(),
-        limit: z.int().min(1).max(100).optional(),
+        limit: limit(100),
       }),
-      ok: z.object({ users: z.array(userSchema), nextCursor: z.string().nullable() }),
+      ok: z.object({ users: z.array(userSchema), nextCursor }),
     },
     'presence.subscribe': {
       doc: 'Replaces the set of users whose presence this connection is told; unknown ids are left out.',
