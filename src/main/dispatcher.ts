@@ -86,9 +86,9 @@ export class Dispatcher {
     return this.#nextBatch;
   }
 
-  /** Nothing waits and nothing is under way. */
+  /** Nothing is under way, and what waits does so for its client. */
   get isIdle(): boolean {
-    return this.#batches.size === 0 && this.#ready.length === 0 && this.#throttled.size === 0;
+    return this.#batches.size === 0 && this.#ready.length === 0;
   }
 
   /** There is something to take from the connection, or it has ended. */

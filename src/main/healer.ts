@@ -1,4 +1,4 @@
-import type { RoomId } from '../shared/ids.js';
+import type { RoomId, Seq, UserId } from '../shared/ids.js';
 import { log } from '../shared/log.js';
 import type { Task, TaskAnswer } from '../shared/tasks.js';
 import type { RoomStream } from './room-stream.js';
@@ -14,6 +14,8 @@ const MAX_SUSPECTS = 1000;
 export interface HealerPorts {
   run(task: Task): Promise<TaskAnswer>;
   stream(roomId: RoomId): RoomStream | undefined;
+  /** The room is gone since `seq`. */
+  deleted(stream: RoomStream, seq: Seq, actorId: UserId): void;
   /** Batches from this number on were begun after now; see {@link Dispatcher.nextBatch}. */
   readonly nextBatch: () => number;
   readonly oldestBatch: () => number;
@@ -27,7 +29,9 @@ export class Healer {
   readonly #ports: HealerPorts;
   /** Streams with a hole: since when, and the first batch that can not hold the missing entry. */
   readonly #holes = new Map<RoomStream, { readonly since: number; readonly batch: number }>();
-  #suspects = new Set<RoomId>();
+  readonly #suspects = new Set<RoomId>();
+  /** Those of the suspects that nobody here was in: a room that was made, or joined, with an unknown outcome. */
+  readonly #unheard = new Set<RoomId>();
   #isRunning = false;
   #pausedUntil = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -43,7 +47,10 @@ export class Healer {
   }
 
   suspect(roomIds: readonly RoomId[]): void {
-    for (const roomId of roomIds) this.#suspects.add(roomId);
+    for (const roomId of roomIds) {
+      this.#suspects.add(roomId);
+      if (this.#ports.stream(roomId) === undefined) this.#unheard.add(roomId);
+    }
     this.#wake();
   }
 
@@ -52,6 +59,7 @@ export class Healer {
     this.#timer = undefined;
     this.#holes.clear();
     this.#suspects.clear();
+    this.#unheard.clear();
   }
 
   #wake(): void {
@@ -85,12 +93,7 @@ export class Healer {
 
   async #heal(now: number): Promise<void> {
     const suspects = [...this.#suspects].slice(0, MAX_SUSPECTS);
-    if (suspects.length > 0) {
-      const answer = await this.#ports.run({ kind: 'heads', roomIds: suspects });
-      if (!answer.ok) return this.#pause();
-      for (const roomId of suspects) this.#suspects.delete(roomId);
-      for (const { roomId, lastSeq } of answer.heads ?? []) this.#ports.stream(roomId)?.knows(lastSeq);
-    }
+    if (suspects.length > 0 && !(await this.#compareHeads(suspects))) return this.#pause();
     const holes = [];
     for (const [stream, { since, batch }] of this.#holes) {
       const hole = stream.hole;
@@ -108,6 +111,27 @@ export class Healer {
       if (stream?.hole !== undefined) this.holeFound(stream);
     }
     if (!answer.ok) this.#pause();
+  }
+
+  /** Looks where the rooms stand in the database; false if that could not be done. */
+  async #compareHeads(roomIds: readonly RoomId[]): Promise<boolean> {
+    const unheard = roomIds.filter((roomId) => this.#unheard.has(roomId));
+    // Forgotten before and not after: what becomes suspect meanwhile is to be looked at again.
+    for (const roomId of roomIds) this.#suspects.delete(roomId);
+    for (const roomId of unheard) this.#unheard.delete(roomId);
+    const answer = await this.#ports.run({ kind: 'heads', roomIds, unheard });
+    if (!answer.ok) {
+      for (const roomId of roomIds) this.#suspects.add(roomId);
+      for (const roomId of unheard) this.#unheard.add(roomId);
+      return false;
+    }
+    for (const { roomId, lastSeq, deletedBy } of answer.heads ?? []) {
+      this.#ports.stream(roomId)?.knows(lastSeq);
+      // Looked up again, as the line before may have closed it.
+      const stream = this.#ports.stream(roomId);
+      if (stream !== undefined && deletedBy !== undefined) this.#ports.deleted(stream, lastSeq, deletedBy);
+    }
+    return true;
   }
 
   #pause(): void {

@@ -1,7 +1,8 @@
 import type { CloseReason } from '../shared/closes.js';
 import type { Effect } from '../shared/effects.js';
-import { type ConnectionId, id, type RoomId, type Seq, type UserId } from '../shared/ids.js';
+import { type ConnectionId, id, type RoomId, type Seq, type SessionId, type UserId } from '../shared/ids.js';
 import { log } from '../shared/log.js';
+import { eventLine } from '../shared/protocol/events.js';
 import type { Client, Hold } from './client.js';
 import { type RoomEffect, RoomStream, type StreamOwner } from './room-stream.js';
 
@@ -15,8 +16,10 @@ export interface RouterPorts {
   holeFound(stream: RoomStream): void;
   /** These rooms may have moved without a word. */
   suspect(roomIds: readonly RoomId[]): void;
+  /** A transaction has an unknown outcome: it may have moved these rooms, or opened a session. */
+  inDoubt(roomIds: readonly RoomId[]): void;
   /** The session has lost its connection. `grace`: the user may come right back. */
-  sessionLost(sessionId: Client['sessionId'], grace: boolean): void;
+  sessionLost(sessionId: SessionId, grace: boolean): void;
 }
 
 interface Watched {
@@ -47,6 +50,18 @@ export class Router implements StreamOwner {
   /** The stream of a room that somebody here is in. */
   stream(roomId: RoomId): RoomStream | undefined {
     return this.#rooms.get(roomId);
+  }
+
+  /** The rooms that somebody here is in. */
+  get roomIds(): RoomId[] {
+    return [...this.#rooms.keys()];
+  }
+
+  /** Sessions that have a connection here. */
+  get sessionIds(): Set<SessionId> {
+    const sessionIds = new Set<SessionId>();
+    for (const { sessionId } of this.#clients.values()) sessionIds.add(sessionId);
+    return sessionIds;
   }
 
   add(client: Client): void {
@@ -114,7 +129,7 @@ export class Router implements StreamOwner {
         this.#clients.get(effect.connection)?.connection.close(effect.reason, effect.line ?? undefined);
         return;
       case 'suspect':
-        this.#ports.suspect(effect.roomIds);
+        this.#ports.inDoubt(effect.roomIds);
         return;
       case 'continue': {
         const client = this.#clients.get(effect.connection);
@@ -176,6 +191,25 @@ export class Router implements StreamOwner {
 
   releaseLate(effect: RoomEffect): void {
     if (effect.reply !== null) this.#clients.get(effect.connection)?.connection.send(effect.reply);
+  }
+
+  /** The room was deleted at `seq`, and what said so is lost: everybody here is told. */
+  deleted(stream: RoomStream, seq: Seq, actorId: UserId): void {
+    const { roomId } = stream;
+    const line = Buffer.from(eventLine('room.removed', { roomId, reason: 'deleted', actorId }));
+    const userIds = new Set([...stream.clients].map((client) => client.userId));
+    const notices = [...userIds].map((userId) => ({ userId, change: 'remove', line }) as const);
+    const connection = id.connection(0);
+    stream.accept({
+      kind: 'room',
+      roomId,
+      seq,
+      connection,
+      replaces: false,
+      reply: null,
+      event: null,
+      notices,
+    });
   }
 
   holeFound(stream: RoomStream): void {

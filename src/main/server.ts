@@ -2,9 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Transport } from '../io/connection.js';
+import { LINGER_MS, type Transport } from '../io/connection.js';
 import { listenTcp } from '../io/tcp.js';
 import type { Config } from '../shared/config.js';
+import type { RoomId, SessionId } from '../shared/ids.js';
 import { log } from '../shared/log.js';
 import { eventLine } from '../shared/protocol/events.js';
 import type { ProtocolLimits } from '../shared/protocol/requests.js';
@@ -23,12 +24,18 @@ export const FEATURES: readonly string[] = [];
 
 const LISTEN_BACKLOG = 4096;
 const MAINTAIN_MS = 5000;
+/** Sooner after an outage: users are not online while the lease has run out. */
+const MAINTAIN_RETRY_MS = 1000;
+/** How often sessions are compared after something went wrong: until late COMMITs are over, and logins settled. */
+const RECONCILIATIONS = 4;
 const PREPARE_RETRY_MS = 500;
 /** How long the start waits for a database. */
 const PREPARE_TIMEOUT_MS = 60_000;
-/** How long a stop waits for requests that were accepted. */
-const DRAIN_MS = 6000;
-const DRAIN_TICK_MS = 10;
+/** How long a stop waits for requests that were accepted: longer than they may hang in the database by default. */
+const DRAIN_MS = 4500;
+/** How long it then tries to take the sessions out of the database; the lease runs out otherwise. */
+const RETIRE_MS = 1000;
+const STOP_TICK_MS = 10;
 /** Clients come back between one and this many ms after a stop, so that they don't all do at once. */
 const MIN_RECONNECT_MS = 500;
 const MAX_RECONNECT_MS = 5000;
@@ -83,7 +90,8 @@ export class ChatServer {
   #liveness: Liveness | undefined;
   #transport: Transport | undefined;
   #maintenance: NodeJS.Timeout | undefined;
-  #isMaintaining = false;
+  /** How many times the sessions in the database are still to be compared with the connections. */
+  #reconciliations = 0;
   #stopping: Promise<void> | undefined;
 
   private constructor(config: Config, databaseUrl: string) {
@@ -97,6 +105,7 @@ export class ChatServer {
       overtook: (client, place) => this.#dispatcher.overtook(client, place),
       holeFound: (stream) => this.#healer.holeFound(stream),
       suspect: (roomIds) => this.#healer.suspect(roomIds),
+      inDoubt: (roomIds) => this.#inDoubt(roomIds),
       sessionLost: (sessionId, grace) => this.#sessionEnds.add(sessionId, grace),
     });
     this.#dispatcher = new Dispatcher(this.#pool, this.#router, {
@@ -106,6 +115,7 @@ export class ChatServer {
     this.#healer = new Healer({
       run: (task) => this.#run(task),
       stream: (roomId) => this.#router.stream(roomId),
+      deleted: (stream, seq, actorId) => this.#router.deleted(stream, seq, actorId),
       nextBatch: () => this.#dispatcher.nextBatch,
       oldestBatch: () => this.#dispatcher.oldestBatch,
     });
@@ -190,7 +200,6 @@ export class ChatServer {
       heartbeatTimeoutMs: config.CHAT_HEARTBEAT_TIMEOUT_MS,
       loginTimeoutMs: config.CHAT_LOGIN_TIMEOUT_MS,
     });
-    this.#maintenance = setInterval(() => void this.#maintain(), MAINTAIN_MS);
   }
 
   /** A task that can't reject: a dead thread is the same as a database that is away. */
@@ -203,9 +212,8 @@ export class ChatServer {
     }
   }
 
+  /** Renews the lease and goes on doing so. */
   async #maintain(): Promise<void> {
-    if (this.#isMaintaining || this.#stopping !== undefined) return;
-    this.#isMaintaining = true;
     const { host, port } = this.address;
     const status: ProcessStatus = {
       host: hostname(),
@@ -213,12 +221,33 @@ export class ChatServer {
       tcpAddress: `${host}:${port}`,
       connections: this.connections,
     };
-    await this.#run({ kind: 'maintain', status });
-    this.#isMaintaining = false;
+    const answer = await this.#run({ kind: 'maintain', status, reconcile: this.#reconciliations > 0 });
+    if (this.#stopping !== undefined) return;
+    if (answer.ok && answer.sessionIds !== undefined) this.#reconcile(answer.sessionIds);
+    const wait = answer.ok ? MAINTAIN_MS : MAINTAIN_RETRY_MS;
+    this.#maintenance = setTimeout(() => void this.#maintain(), wait);
   }
 
+  /** A transaction's outcome is unknown: rooms may have moved, and a login may have left a session. */
+  #inDoubt(roomIds: readonly RoomId[]): void {
+    this.#healer.suspect(roomIds);
+    this.#reconciliations = RECONCILIATIONS;
+  }
+
+  /** Ends the sessions of this process that no connection has: their users would stay online for ever. */
+  #reconcile(sessionIds: readonly SessionId[]): void {
+    this.#reconciliations--;
+    const connected = this.#router.sessionIds;
+    for (const sessionId of sessionIds) {
+      if (connected.has(sessionId) || this.#sessionEnds.has(sessionId)) continue;
+      log.presence.warn('session without a connection', { session: sessionId });
+      this.#sessionEnds.add(sessionId, false);
+    }
+  }
+
+  /** Every step has a limit of its own, and together they stay below the 10 s that a stop may take. */
   async #stop(): Promise<void> {
-    clearInterval(this.#maintenance);
+    clearTimeout(this.#maintenance);
     this.#liveness?.stop();
     await this.#transport?.stopListening();
     const { clients } = this.#router;
@@ -229,14 +258,21 @@ export class ChatServer {
       );
       connection.send(Buffer.from(eventLine('server.closing', { reconnectAfterMs })));
     }
-    const giveUpAt = performance.now() + DRAIN_MS;
-    while (!this.#dispatcher.isIdle && performance.now() < giveUpAt) await sleep(DRAIN_TICK_MS);
+    await waitUntil(() => this.#dispatcher.isIdle, DRAIN_MS);
     for (const { connection } of [...clients.values()]) connection.close('SERVER_CLOSING');
+    await waitUntil(() => clients.size === 0, LINGER_MS);
     await this.#transport?.destroy();
     this.#dispatcher.stop();
     this.#healer.stop();
     this.#sessionEnds.stop();
-    if (this.#transport !== undefined) await this.#run({ kind: 'retire' });
+    if (this.#transport !== undefined) {
+      await Promise.race([this.#run({ kind: 'retire' }), sleep(RETIRE_MS, undefined, { ref: false })]);
+    }
     await this.#pool.close();
   }
+}
+
+async function waitUntil(condition: () => boolean, ms: number): Promise<void> {
+  const giveUpAt = performance.now() + ms;
+  while (!condition() && performance.now() < giveUpAt) await sleep(STOP_TICK_MS);
 }

@@ -37,6 +37,11 @@ export class SessionEnds {
     }
   }
 
+  /** Whether the session is to end and has not yet. */
+  has(sessionId: SessionId): boolean {
+    return this.#inGrace.has(sessionId) || this.#due.has(sessionId);
+  }
+
   stop(): void {
     clearInterval(this.#timer);
   }

@@ -2,9 +2,14 @@ import { Piscina } from 'piscina';
 import { log, relayLogLine } from '../shared/log.js';
 import type { Task, TaskAnswer, WorkerMessage, WorkerSettings } from '../shared/tasks.js';
 
-/** Tasks one thread may have under way: while one waits for MySQL, the thread parses for the next. */
-export const TASKS_PER_THREAD = 4;
+/**
+ * Tasks one thread may have under way: while some wait for MySQL, the thread parses for the next. While the database
+ * hangs, one thread may have all batches and upkeep with it, and pings must still get through.
+ */
+const TASKS_PER_THREAD = 16;
 const WAITING_TASKS = 256;
+/** A task that is stuck at the database must not hold up the stop. */
+const CLOSE_MS = 1000;
 
 /** Piscina as the dispatcher sees it: tasks in, answers and messages out. */
 export class WorkerPool {
@@ -22,6 +27,7 @@ export class WorkerPool {
       maxThreads: threads,
       concurrentTasksPerWorker: TASKS_PER_THREAD,
       maxQueue: WAITING_TASKS,
+      closeTimeout: CLOSE_MS,
       // 'sync', the default, freezes the event loop of an idle thread: mysql2 would not see a connection end.
       atomics: 'disabled',
       workerData: settings,

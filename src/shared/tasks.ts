@@ -1,6 +1,6 @@
 import type { FrameBatch } from './batch.js';
 import type { EffectPack } from './effects.js';
-import type { RoomId, Seq, SessionId } from './ids.js';
+import type { RoomId, Seq, SessionId, UserId } from './ids.js';
 import type { LogLevel, LogLine } from './log.js';
 import type { ProtocolLimits } from './protocol/requests.js';
 
@@ -36,7 +36,12 @@ export type Task =
   /** Applies the migrations and looks whether the database suits. */
   | { readonly kind: 'prepare' }
   /** Renews the lease, takes over the sessions of dead processes, finds sessions of disabled users. */
-  | { readonly kind: 'maintain'; readonly status: ProcessStatus }
+  | {
+      readonly kind: 'maintain';
+      readonly status: ProcessStatus;
+      /** Tell which sessions the database has for this process, to find those that nobody here knows. */
+      readonly reconcile: boolean;
+    }
   /** Ends sessions whose connections are gone. */
   | { readonly kind: 'end-sessions'; readonly sessionIds: readonly SessionId[] }
   /** Reads entries back that a router missed. */
@@ -44,14 +49,31 @@ export type Task =
       readonly kind: 'read-back';
       readonly holes: readonly { readonly roomId: RoomId; readonly afterSeq: Seq; readonly uptoSeq: Seq }[];
     }
-  /** The heads of rooms, to find out whether something was missed at their end. */
-  | { readonly kind: 'heads'; readonly roomIds: readonly RoomId[] }
+  /**
+   * The heads of rooms, to find out whether something was missed at their end. Transactions that are under way in them
+   * are waited for. `unheard`: those of the rooms that no connection here is in, as far as is known: their members
+   * are told that they are.
+   */
+  | { readonly kind: 'heads'; readonly roomIds: readonly RoomId[]; readonly unheard: readonly RoomId[] }
   /** The process stops: its sessions and its lease go. */
   | { readonly kind: 'retire' };
 
+/** Where a room stands. */
+export interface Head {
+  readonly roomId: RoomId;
+  readonly lastSeq: Seq;
+  /** The room was deleted, by this user. */
+  readonly deletedBy?: UserId;
+}
+
 /** `ok: false`: the database is away, try again later. */
 export type TaskAnswer =
-  | { readonly ok: true; readonly heads?: readonly { readonly roomId: RoomId; readonly lastSeq: Seq }[] }
+  | {
+      readonly ok: true;
+      readonly heads?: readonly Head[];
+      /** Of `maintain`: the settled sessions of this process. */
+      readonly sessionIds?: readonly SessionId[];
+    }
   | { readonly ok: false; readonly reason: string };
 
 /** What a worker posts to the main thread, in order. */

@@ -30,8 +30,8 @@ import {
 /** Renewed every few seconds; a process that misses this long is taken for dead (PROTOCOL 8: within 30 s). */
 export const LEASE_SECONDS = 15;
 const READ_BACK_LIMIT = 500;
-/** More than any login takes from its session row to the main thread. */
-const LOGIN_SECONDS = 10;
+/** More than it takes from the end of a login's transaction to the main thread. */
+const LOGIN_SECONDS = 2;
 
 const DONE: TaskAnswer = { ok: true };
 
@@ -60,7 +60,9 @@ export async function maintain(
   for (const session of disabled) ctx.effects.revoke(id.user(session.user_id), id.session(session.id));
   if (!reconcile) return DONE;
 
-  const settled = await ctx.db.read((sql) => findSettledSessions(sql, ctx.processId, LOGIN_SECONDS));
+  // A younger one may be of a login whose transaction is not over, or that the main thread has not heard of.
+  const seconds = Math.ceil(ctx.db.timeoutMs / 1000) + LOGIN_SECONDS;
+  const settled = await ctx.db.read((sql) => findSettledSessions(sql, ctx.processId, seconds));
   if (isFailure(settled)) return { ok: false, reason: settled.message };
   return { ok: true, sessionIds: settled.map(id.session) };
 }

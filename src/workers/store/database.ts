@@ -113,6 +113,11 @@ export class Database {
     this.#pool = this.#createPool();
   }
 
+  /** What one call may take, ms. */
+  get timeoutMs(): number {
+    return this.#options.timeoutMs;
+  }
+
   get isDown(): boolean {
     return this.#down !== null;
   }
