@@ -85,7 +85,9 @@ function refuse(id: RequestId | null, refusal: Failure): Parsed {
 }
 
 function unknownField(path: string): Issue {
-  return { path: path.slice(0, 100), message: 'is not a field of this request' };
+  // By way of UTF-8, as the name, or the cut, may leave a lone surrogate: strict JSON parsers refuse those.
+  const readable = Buffer.from(path.slice(0, 100)).toString('utf8');
+  return { path: readable, message: 'is not a field of this request' };
 }
 
 function badRequest(issues: readonly Issue[]): Failure {
