@@ -228,6 +228,7 @@ function frames(roomId: number, text: string, sender = roomId): (n: number) => s
 
 async function rate(total: () => number, warmUpS: number, seconds: number): Promise<number> {
   await passing(warmUpS * 1000);
+  answer({ type: 'measuring' });
   const [before, began] = [total(), performance.now()];
   await passing(seconds * 1000);
   return ((total() - before) * 1000) / (performance.now() - began);

@@ -83,6 +83,8 @@ export type Answer =
   | { readonly type: 'listening'; readonly port: number }
   /** The connections of an idle job are there. */
   | { readonly type: 'connected' }
+  /** The warm-up is over: what happens from now on is counted. */
+  | { readonly type: 'measuring' }
   /** Things per second. */
   | { readonly type: 'rate'; readonly perSecond: number }
   /** ms. */

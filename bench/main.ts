@@ -19,7 +19,9 @@ import {
   type ServerOptions,
   settledMemory,
   startPeer,
+  startProfile,
   startServer,
+  stopProfile,
 } from './processes.js';
 import { profileSummary } from './profile.js';
 
@@ -324,19 +326,17 @@ class Figures {
 
 async function profile(name: 'pairs' | 'fan-out', bench: Bench): Promise<void> {
   say(`Profiling ${name} …`);
-  const directory = join(bench.server.directory, `profile-${name}`);
-  await mkdir(directory);
-  const server = await startServer({
-    ...bench.server,
-    execArgv: ['--cpu-prof', `--cpu-prof-dir=${directory}`],
-  });
-  const job =
+  const profiles = join(bench.server.directory, `profile-${name}`);
+  await mkdir(profiles);
+  const server = await startServer({ ...bench.server, profiles });
+  const job: Job =
     name === 'pairs'
       ? { ...pairsJob(bench), server: server.address }
-      : { ...fanOutJob(bench), peer: 'server' as const, server: server.address };
-  const rate = perSecond(await runJob('generator', job));
+      : { ...fanOutJob(bench), peer: 'server', server: server.address };
+  const rate = perSecond(await runJob('generator', job, () => startProfile(server.pid)));
+  await stopProfile(server.pid, profiles);
   await server.stop();
-  say(`\n${name}, with the profiler on: ${count(rate)}/s\n${await profileSummary(directory)}`);
+  say(`\n${name}, with the profiler on: ${count(rate)}/s\n${await profileSummary(profiles)}`);
 }
 
 /** As many connections as the limit of open files allows, with a word if those are fewer. */

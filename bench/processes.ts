@@ -1,5 +1,5 @@
 import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,6 +9,7 @@ import type { Address, Answer, Job } from './job.js';
 
 const HERE = import.meta.dirname;
 const SERVER = join(HERE, '../src/main/chat.js');
+const RECORD_PROFILE = new URL('record-profile.js', import.meta.url).href;
 const COLLECT_GARBAGE = new URL('collect-garbage.js', import.meta.url).href;
 
 /** ms that the server may take to start, and to stop. */
@@ -44,8 +45,12 @@ function keep(child: ChildProcess): Promise<void> {
 }
 
 /** Runs a job to its end in a process of its own and returns what it answers. */
-export async function runJob(script: 'generator' | 'inserts', job: Job): Promise<Answer> {
-  const { child, ended, first } = start(script, job);
+export async function runJob(
+  script: 'generator' | 'inserts',
+  job: Job,
+  onMeasuring?: () => void,
+): Promise<Answer> {
+  const { child, ended, first } = start(script, job, [], onMeasuring);
   try {
     return await first;
   } finally {
@@ -79,13 +84,14 @@ export async function startPeer(kind: 'relay' | 'bare'): Promise<Process> {
   };
 }
 
-function start(script: string, job: Job, execArgv: string[] = []) {
+function start(script: string, job: Job, execArgv: string[] = [], onMeasuring?: () => void) {
   const child = fork(join(HERE, `${script}.js`), { execArgv });
   child.send(job);
   const ended = keep(child);
   const first = new Promise<Answer>((resolve, reject) => {
-    child.once('message', (message: Answer) => {
-      if (message.type === 'failed') reject(new Error(`${script} (${job.kind}): ${message.why}`));
+    child.on('message', (message: Answer) => {
+      if (message.type === 'measuring') onMeasuring?.();
+      else if (message.type === 'failed') reject(new Error(`${script} (${job.kind}): ${message.why}`));
       else resolve(message);
     });
     child.once('exit', (code, signal) =>
@@ -100,27 +106,32 @@ export interface ServerOptions {
   readonly jwtSecret: string;
   /** Where it may put its files. */
   readonly directory: string;
-  /** Options of node. */
-  readonly execArgv?: readonly string[];
+  /** Where to put the profiles that {@link toggleProfile} takes. */
+  readonly profiles?: string;
 }
 
 /** Starts the real server, one process, as PM2 would, and waits until it greets. */
 export async function startServer(options: ServerOptions): Promise<Process> {
   const port = await freePort();
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('CHAT_'));
-  const child = spawn(process.execPath, ['--import', COLLECT_GARBAGE, ...(options.execArgv ?? []), SERVER], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    cwd: options.directory,
-    env: {
-      ...Object.fromEntries(environment),
-      CHAT_TCP_HOST: '127.0.0.1',
-      CHAT_TCP_PORT: String(port),
-      CHAT_MYSQL_URL: options.mysqlUrl,
-      CHAT_JWT_SECRET: options.jwtSecret,
-      CHAT_DATA_DIR: join(options.directory, 'data'),
-      CHAT_LOG_DIR: join(options.directory, 'logs'),
+  const child = spawn(
+    process.execPath,
+    ['--import', options.profiles === undefined ? COLLECT_GARBAGE : RECORD_PROFILE, SERVER],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: options.directory,
+      env: {
+        ...Object.fromEntries(environment),
+        ...(options.profiles !== undefined && { BENCH_PROFILE_DIR: options.profiles }),
+        CHAT_TCP_HOST: '127.0.0.1',
+        CHAT_TCP_PORT: String(port),
+        CHAT_MYSQL_URL: options.mysqlUrl,
+        CHAT_JWT_SECRET: options.jwtSecret,
+        CHAT_DATA_DIR: join(options.directory, 'data'),
+        CHAT_LOG_DIR: join(options.directory, 'logs'),
+      },
     },
-  });
+  );
   const ended = keep(child);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -155,6 +166,18 @@ export async function startServer(options: ServerOptions): Promise<Process> {
       clearTimeout(late);
     },
   };
+}
+
+/** Starts the profilers of a server that was started with a directory for them. */
+export function startProfile(pid: number): void {
+  process.kill(pid, 'SIGUSR2');
+}
+
+/** Stops them and waits until all files are there. */
+export async function stopProfile(pid: number, directory: string): Promise<void> {
+  process.kill(pid, 'SIGUSR2');
+  while (!(await readdir(directory)).some((file) => file === 'main.cpuprofile')) await delay(LOOK_AGAIN);
+  while ((await readdir(directory)).some((file) => file.endsWith('.recording'))) await delay(LOOK_AGAIN);
 }
 
 function freePort(): Promise<number> {

@@ -1,5 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { basename, join, relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** The parts of a V8 CPU profile that matter here. */
@@ -18,14 +18,12 @@ const TOP = 25;
 /** V8's names for time in which no thread of ours did anything. */
 const IDLE = '(idle)';
 
-/** Reads the profiles that `--cpu-prof` left in a directory and says where main thread and workers spent their time. */
+/** Reads the profiles of a directory (see record-profile.ts) and says where main thread and workers spent their time. */
 export async function profileSummary(directory: string): Promise<string> {
   const profiles = { 'main thread': new Map<string, number>(), 'worker threads': new Map<string, number>() };
   const threads = { 'main thread': 0, 'worker threads': 0 };
   for (const file of await readdir(directory)) {
-    // CPU.<date>.<time>.<pid>.<thread id>.<n>.cpuprofile
-    const thread = basename(file).split('.')[4] === '0' ? 'main thread' : 'worker threads';
-    if (!file.endsWith('.cpuprofile')) continue;
+    const thread = file === 'main.cpuprofile' ? 'main thread' : 'worker threads';
     threads[thread]++;
     const profile: CpuProfile = JSON.parse(await readFile(join(directory, file), 'utf8'));
     addSelfTimes(profile, profiles[thread]);

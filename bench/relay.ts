@@ -28,48 +28,43 @@ interface Peer {
   readonly socket: Socket;
   /** The beginning of a line. */
   rest: Buffer | undefined;
-  /** Whole lines for the others, of this turn. */
-  lines: Buffer[];
+  /** Lines of the others, to be written at the end of this turn. */
+  queue: Buffer[];
 }
 
 function relay() {
   const peers = new Set<Peer>();
-  let senders: Peer[] = [];
+  let isScheduled = false;
 
+  const copy = (from: Peer, line: Buffer) => {
+    for (const peer of peers) if (peer !== from) peer.queue.push(line);
+    if (isScheduled) return;
+    isScheduled = true;
+    setImmediate(flush);
+  };
   const flush = () => {
-    // Lines are put together once for everyone who sent nothing in this turn, and apart for those who did.
-    const all = Buffer.concat(senders.flatMap((peer) => peer.lines));
+    isScheduled = false;
     for (const peer of peers) {
-      if (peer.lines.length === 0) {
-        peer.socket.write(all);
-      } else if (senders.length > 1) {
-        peer.socket.write(Buffer.concat(senders.flatMap((other) => (other === peer ? [] : other.lines))));
-      }
+      if (peer.queue.length === 0) continue;
+      peer.socket.write(Buffer.concat(peer.queue));
+      peer.queue = [];
     }
-    for (const peer of senders) peer.lines = [];
-    senders = [];
   };
 
   return createServer({ noDelay: true }, (socket) => {
-    const peer: Peer = { socket, rest: undefined, lines: [] };
+    const peer: Peer = { socket, rest: undefined, queue: [] };
     peers.add(peer);
     socket.write(HELLO);
     socket.on('error', ignore);
     socket.on('close', () => peers.delete(peer));
     socket.on('data', (chunk: Buffer) => {
-      const end = chunk.lastIndexOf(10) + 1;
-      const whole = chunk.subarray(0, end);
-      if (end > 0) {
-        if (senders.length === 0) setImmediate(flush);
-        if (peer.lines.length === 0) senders.push(peer);
-        if (peer.rest !== undefined) peer.lines.push(peer.rest);
-        peer.lines.push(whole);
-        peer.rest = undefined;
+      const bytes = peer.rest === undefined ? chunk : Buffer.concat([peer.rest, chunk]);
+      let start = 0;
+      for (let end = bytes.indexOf(10) + 1; end > 0; end = bytes.indexOf(10, start) + 1) {
+        copy(peer, bytes.subarray(start, end));
+        start = end;
       }
-      if (end < chunk.length) {
-        const begin = chunk.subarray(end);
-        peer.rest = peer.rest === undefined ? begin : Buffer.concat([peer.rest, begin]);
-      }
+      peer.rest = start < bytes.length ? bytes.subarray(start) : undefined;
     });
   });
 }

@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import type { Config } from '../shared/config.js';
 import { ConnectionLost, ProtocolError, TimedOut } from './client.js';
 import { Ledger } from './load/ledger.js';
-import { isLoopback, LOAD_USAGE, LoadError, type LoadOptions, loadOptions } from './load/options.js';
+import { isLoopback, LOAD_USAGE, type LoadOptions, loadOptions } from './load/options.js';
 import { Phone } from './load/phone.js';
 import { reportTable, showProgress } from './load/report.js';
 import { credentials } from './load/users.js';
+import { Problem } from './problem.js';
 
 /** Logins at the same time while the phones come up. */
 const LOGINS_AT_ONCE = 25;
@@ -28,6 +29,7 @@ interface LoadRoom {
 /**
  * `sarangbang load`: simulates users as careful phones, checks that every acknowledged message reaches every
  * device once and in order and is in the history, and prints a table.
+ * @throws {Problem} if it can't begin
  * @returns the exit code: 1 when anything was lost, doubled, out of order or altered, or nothing was acknowledged
  */
 export async function load(args: string[], config: Config): Promise<number> {
@@ -43,10 +45,8 @@ export async function load(args: string[], config: Config): Promise<number> {
     }
     return await run(options, config, phones, interrupt.signal);
   } catch (error) {
-    const said = inWords(error);
-    if (said === undefined) throw error;
-    process.stderr.write(`sarangbang load: ${said}\n`);
-    return 1;
+    const said = error instanceof Problem ? undefined : inWords(error);
+    throw said === undefined ? error : new Problem(said);
   } finally {
     process.off('SIGINT', onSignal);
     await Promise.all(phones.map((phone) => phone.stop()));
@@ -185,7 +185,7 @@ async function readHistories(rooms: readonly LoadRoom[], ledger: Ledger): Promis
       let afterSeq = 0;
       for (let more = true; more; ) {
         const client = phones.find((phone) => phone.client !== undefined)?.client;
-        if (client === undefined) throw new LoadError('nobody is connected');
+        if (client === undefined) throw new Problem('nobody is connected');
         const { messages, hasMore } = await client.request('message.history', {
           roomId: id,
           afterSeq,
@@ -224,12 +224,12 @@ async function inParallel<T>(things: Iterable<T>, work: (thing: T) => Promise<un
 
 /** An expected error as one line; `undefined` for a bug, whose stack is wanted. */
 function inWords(error: unknown): string | undefined {
-  if (error instanceof LoadError || error instanceof TimedOut) return error.message;
-  if (error instanceof ProtocolError) return `the server answered ${error.code}: ${error.message}`;
+  if (error instanceof Problem || error instanceof TimedOut) return error.message;
+  if (error instanceof ProtocolError) return `The server answered ${error.code}: ${error.message}`;
   if (error instanceof ConnectionLost) {
     const { cause } = error;
     if (cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED') {
-      return `nobody listens there (${cause.message}); start the server with npm start`;
+      return `Nobody listens there (${cause.message}): start the server with \`npm start\`.`;
     }
     return error.message;
   }

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import type { Config } from '../../shared/config.js';
+import { Problem, UsageProblem } from '../problem.js';
 
 export interface LoadOptions {
   readonly users: number;
@@ -11,11 +12,6 @@ export interface LoadOptions {
   readonly textBytes: number;
   readonly host: string;
   readonly port: number;
-}
-
-/** A mistake on the command line or in the surroundings, in words for who typed it; shown without a stack. */
-export class LoadError extends Error {
-  override readonly name = 'LoadError';
 }
 
 export const LOAD_USAGE = `Usage: npx sarangbang load [options]
@@ -36,28 +32,24 @@ const ANY_ADDRESS = new Set(['0.0.0.0', '::']);
 /**
  * Reads the command line.
  * @returns the options, or `'help'`
- * @throws {LoadError} that names the mistake
+ * @throws {UsageProblem} that names the mistake; what `parseArgs` throws
  */
 export function loadOptions(args: readonly string[], config: Config): LoadOptions | 'help' {
   const text = { type: 'string' } as const;
-  let values: Record<string, string | boolean | undefined>;
-  try {
-    ({ values } = parseArgs({
-      args: [...args],
-      options: {
-        users: text,
-        rooms: text,
-        rate: text,
-        seconds: text,
-        'text-bytes': text,
-        host: text,
-        port: text,
-        help: { type: 'boolean', short: 'h' },
-      },
-    }));
-  } catch (error) {
-    throw new LoadError(error instanceof Error ? error.message : String(error));
-  }
+  const { values: parsed } = parseArgs({
+    args: [...args],
+    options: {
+      users: text,
+      rooms: text,
+      rate: text,
+      seconds: text,
+      'text-bytes': text,
+      host: text,
+      port: text,
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  const values: Record<string, string | boolean | undefined> = parsed;
   if (values.help === true) return 'help';
 
   const number = (name: string, otherwise: number, min: number, max: number, whole = true): number => {
@@ -65,14 +57,16 @@ export function loadOptions(args: readonly string[], config: Config): LoadOption
     if (value === undefined) return otherwise;
     const n = typeof value === 'string' && value.trim() !== '' ? Number(value) : Number.NaN;
     if (!(n >= min && n <= max) || (whole && !Number.isInteger(n))) {
-      throw new LoadError(`--${name} must be ${whole ? 'a whole number' : 'a number'} from ${min} to ${max}`);
+      throw new UsageProblem(
+        `--${name} must be ${whole ? 'a whole number' : 'a number'} from ${min} to ${max}`,
+      );
     }
     return n;
   };
 
   const users = number('users', 5, 1, 10_000);
   const rooms = number('rooms', 1, 1, 10_000);
-  if (rooms > users) throw new LoadError(`--rooms ${rooms} needs at least as many --users, not ${users}`);
+  if (rooms > users) throw new UsageProblem(`--rooms ${rooms} needs at least as many --users, not ${users}`);
   return {
     users,
     rooms,
@@ -87,8 +81,8 @@ export function loadOptions(args: readonly string[], config: Config): LoadOption
 function defaultHost(configured: string): string {
   if (LOOPBACK.test(configured)) return configured;
   if (ANY_ADDRESS.has(configured)) return '127.0.0.1';
-  throw new LoadError(
-    `the server listens on ${configured}: name it with --host ${configured} to put load on it`,
+  throw new Problem(
+    `The server listens on ${configured}: name it with --host ${configured} to put load on it.`,
   );
 }
 
