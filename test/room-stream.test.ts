@@ -42,6 +42,7 @@ function setUp() {
     overtook: () => undefined,
     holeFound: (stream) => holes.push(stream),
     suspect: (roomIds) => suspects.push(...roomIds),
+    inDoubt: () => undefined,
     sessionLost: (sessionId) => lost.push(sessionId),
   });
   let connections = 0;
@@ -319,4 +320,98 @@ t.test('someone added while the only other connection of the room goes is not fo
   if (client) router.remove(client, 'CLIENT_GONE');
   router.apply(entry(12));
   t.same(b.sent, ['login ok', 'add 2', 'entry 12']);
+});
+
+t.test(
+  'who is kicked after the rooms of their login were read is told, and hears nothing more',
+  async (t) => {
+    const { router, login, connect, admit, open } = setUp();
+    login(1, 10);
+    const b = connect();
+    admit(b, 2);
+    router.apply(entry(11));
+    router.apply(entry(12, { notices: [notice(2, 'remove')] }));
+    open(b, 10);
+    router.apply(entry(13));
+    t.same(b.sent, ['login ok', 'entry 11', 'remove 2']);
+  },
+);
+
+t.test('a room that is deleted after the rooms of a login were read', async (t) => {
+  const { router, login, connect, admit, open } = setUp();
+  login(1, 10);
+  const b = connect();
+  admit(b, 2);
+  router.apply(entry(10, { event: null, notices: [notice(1, 'remove'), notice(2, 'remove')] }));
+  open(b, 10);
+  t.same(b.sent, ['login ok', 'remove 2']);
+  t.equal(router.stream(ROOM), undefined);
+});
+
+t.test('who is kicked and comes back while logging in', async (t) => {
+  for (const [lastSeq, expected] of [
+    [10, ['entry 11', 'remove 2', 'add 2', 'entry 15']],
+    [11, ['remove 2', 'add 2', 'entry 15']],
+    [14, ['entry 15']],
+  ] as const) {
+    const { router, login, connect, admit, open } = setUp();
+    login(1, 10);
+    const b = connect();
+    admit(b, 2);
+    router.apply(entry(11));
+    router.apply(entry(12, { notices: [notice(2, 'remove')] }));
+    router.apply(entry(13));
+    router.apply(entry(14, { notices: [notice(2, 'add')] }));
+    open(b, lastSeq);
+    router.apply(entry(15));
+    t.same(b.sent, ['login ok', ...expected], `read at ${lastSeq}`);
+  }
+});
+
+t.test(
+  'who was kicked and came back before the rooms of their login were read is told neither',
+  async (t) => {
+    const { router, login, connect, admit, open } = setUp();
+    login(1, 10);
+    const b = connect();
+    admit(b, 2);
+    open(b, 12);
+    router.apply(entry(11, { notices: [notice(2, 'remove')] }));
+    router.apply(entry(12, { notices: [notice(2, 'add')] }));
+    router.apply(entry(13));
+    t.same(b.sent, ['login ok', 'entry 13']);
+  },
+);
+
+t.test('entries released for a second time, for another login, come once to who is logging in', async (t) => {
+  for (const lastSeq of [8, 9, 10, 11]) {
+    for (const when of ['before', 'after']) {
+      const { router, connect, admit, open } = setUp();
+      const [a, b, c] = [connect(), connect(), connect()];
+      admit(a, 1);
+      admit(b, 2);
+      admit(c, 3);
+      // The room begins with b, at 10; then a says that it needs everything after 8.
+      open(b, 10);
+      router.apply(entry(11));
+      open(a, 8);
+      if (when === 'before') open(c, lastSeq);
+      for (const seq of [9, 10, 11]) router.apply(entry(seq));
+      if (when === 'after') open(c, lastSeq);
+      // What c needs beyond that is read back once more.
+      const stream = router.stream(ROOM);
+      const hole = stream?.hole;
+      for (let seq = (hole?.afterSeq ?? 0) + 1; seq <= (hole?.uptoSeq ?? 0); seq++) router.apply(entry(seq));
+      router.apply(entry(12));
+      const after = (from: number) =>
+        [9, 10, 11, 12].filter((seq) => seq > from).map((seq) => `entry ${seq}`);
+      t.same(a.sent, ['login ok', ...after(8)]);
+      t.same(b.sent, ['login ok', ...after(10)]);
+      t.same(
+        c.sent,
+        ['login ok', ...after(lastSeq)],
+        `read at ${lastSeq}, opened ${when} the second release`,
+      );
+    }
+  }
 });

@@ -1,5 +1,6 @@
 import type { Connection } from '../io/connection.js';
 import { type ConnectionId, id, type RoomId, type Seq, type SessionId, type UserId } from '../shared/ids.js';
+import type { Hold, LineKind } from './hold.js';
 import type { RoomStream } from './room-stream.js';
 
 /** A frame that was taken from a connection and has not been executed. */
@@ -9,22 +10,6 @@ export interface Frame {
   readonly continuation: boolean;
   /** An overtaking batch has looked at it: it needs the database and keeps its place. */
   seen: boolean;
-}
-
-/** Something for a connection whose login is under way: sent after the login's reply, if that does not cover it. */
-export interface Held {
-  readonly line: Buffer;
-  readonly volatile: boolean;
-  readonly roomId: RoomId;
-  /** Entries that the reply's `lastSeq` covers are dropped; `Infinity` for what is no entry. */
-  readonly seq: number;
-}
-
-/** What gathers for a connection between the admission of its login and the reply. */
-export interface Hold {
-  readonly lines: Held[];
-  /** Rooms that the user came into meanwhile: the reply need not have them. */
-  readonly entered: Set<RoomId>;
 }
 
 /** A connection as the core knows it: a plain record, one per connection, without closures. */
@@ -52,6 +37,8 @@ export class Client {
   frames: Frame[] = [];
   /** Frames in the batch that is under way, as a continuation may give them back. */
   inFlight: Frame[] | null = null;
+  /** The number of that batch, or of the last one. */
+  batch = 0;
   /** Frames in the overtaking batch that is under way. */
   overtaking: Frame[] | null = null;
   isQueued = false;
@@ -79,10 +66,10 @@ export class Client {
     return this.inFlight === null && this.frames.length === 0 && !this.connection.readable;
   }
 
-  /** A line of a room, or any other with `seq` left out: now, or after the login's reply. */
-  deliver(line: Buffer, roomId: RoomId, seq = Number.POSITIVE_INFINITY, volatile = false): void {
-    if (this.hold !== null) this.hold.lines.push({ line, volatile, roomId, seq });
-    else if (this.covered === null || !this.isCovered(roomId, seq)) this.connection.send(line, volatile);
+  /** A line of a room, with `seq` if it stands at an entry: now, or after the login's reply. */
+  deliver(line: Buffer, roomId: RoomId, kind: LineKind, seq = Number.POSITIVE_INFINITY): void {
+    if (this.hold !== null) this.hold.add(line, roomId, kind, seq);
+    else if (!this.isCovered(roomId, seq)) this.connection.send(line, kind === 'volatile');
   }
 
   /** Says that the connection has the room's entries up to `seq` already. */
@@ -92,12 +79,13 @@ export class Client {
   }
 
   /** Whether the login's reply has told of this entry already. Forgets the room once its stream has caught up. */
-  private isCovered(roomId: RoomId, seq: number): boolean {
-    const upto = this.covered?.get(roomId);
-    if (upto === undefined || seq === Number.POSITIVE_INFINITY) return false;
+  isCovered(roomId: RoomId, seq: number): boolean {
+    if (this.covered === null || seq === Number.POSITIVE_INFINITY) return false;
+    const upto = this.covered.get(roomId);
+    if (upto === undefined) return false;
     if (seq <= upto) return true;
-    this.covered?.delete(roomId);
-    if (this.covered?.size === 0) this.covered = null;
+    this.covered.delete(roomId);
+    if (this.covered.size === 0) this.covered = null;
     return false;
   }
 }

@@ -3,7 +3,8 @@ import type { Effect } from '../shared/effects.js';
 import { type ConnectionId, id, type RoomId, type Seq, type SessionId, type UserId } from '../shared/ids.js';
 import { log } from '../shared/log.js';
 import { eventLine } from '../shared/protocol/events.js';
-import type { Client, Hold } from './client.js';
+import type { Client } from './client.js';
+import { Hold } from './hold.js';
 import { type RoomEffect, RoomStream, type StreamOwner } from './room-stream.js';
 
 /** What the router asks of the rest of the main thread. */
@@ -12,6 +13,8 @@ export interface RouterPorts {
   resume(client: Client, executed: number | undefined, line: Buffer): void;
   /** An overtaking batch answered a frame. */
   overtook(client: Client, place: number): void;
+  /** The batch is done with this connection. */
+  freed(client: Client): void;
   /** A stream has a hole that may have to be read back. */
   holeFound(stream: RoomStream): void;
   /** These rooms may have moved without a word. */
@@ -139,6 +142,11 @@ export class Router implements StreamOwner {
       case 'overtook': {
         const client = this.#clients.get(effect.connection);
         if (client !== undefined) this.#ports.overtook(client, effect.place);
+        return;
+      }
+      case 'freed': {
+        const client = this.#clients.get(effect.connection);
+        if (client !== undefined) this.#ports.freed(client);
       }
     }
   }
@@ -165,24 +173,26 @@ export class Router implements StreamOwner {
     const { event, reply, connection } = effect;
     const notices = event !== null && stream.isReplay(effect.seq) ? [] : effect.notices;
     const origin = connection === 0 ? undefined : this.#clients.get(connection);
+    // What is no entry comes after the entry that it names: no reply that tells of that one covers it.
+    const place = event === null ? Number.POSITIVE_INFINITY : effect.seq;
     // Who leaves does not get the entry that says so; who joins finds it in what they are given.
     for (const notice of notices) {
       if (notice.change !== 'remove') continue;
       for (const client of this.#users.get(notice.userId) ?? []) {
-        if (!this.#leave(client, stream)) continue;
-        if (client !== origin) client.deliver(notice.line, stream.roomId);
+        // A login's reply that tells of a later entry says that the user has come back since.
+        if (client.isCovered(stream.roomId, place) || !this.#leave(client, stream)) continue;
+        if (client !== origin) client.deliver(notice.line, stream.roomId, 'removed', place);
       }
     }
     if (event !== null) this.#broadcast(stream, effect, event, origin);
     for (const notice of notices) {
       if (notice.change === 'remove') continue;
       for (const client of this.#users.get(notice.userId) ?? []) {
-        if (notice.change === 'add') {
-          if (!this.#enter(client, stream)) continue;
-          client.hold?.entered.add(stream.roomId);
-        }
-        if (client !== origin)
-          client.deliver(notice.line, stream.roomId, this.#noticeSeq(notice.change, effect));
+        const isAdded = notice.change === 'add';
+        if (isAdded && !this.#enter(client, stream)) continue;
+        if (client === origin) continue;
+        if (isAdded) client.deliver(notice.line, stream.roomId, 'added', effect.seq);
+        else client.deliver(notice.line, stream.roomId, 'other');
       }
     }
     if (reply !== null && !effect.replaces) origin?.connection.send(reply);
@@ -216,16 +226,11 @@ export class Router implements StreamOwner {
     this.#ports.holeFound(stream);
   }
 
-  /** A `room.added` at a seq that the login's reply covers is in that reply already. */
-  #noticeSeq(change: 'add' | 'none', effect: RoomEffect): number | undefined {
-    return change === 'add' ? effect.seq : undefined;
-  }
-
   #broadcast(stream: RoomStream, effect: RoomEffect, event: Buffer, origin: Client | undefined): void {
     const { roomId, seq } = effect;
     const replaced = effect.replaces ? origin : undefined;
     for (const client of stream.clients) {
-      if (client !== replaced) client.deliver(event, roomId, seq);
+      if (client !== replaced) client.deliver(event, roomId, 'entry', seq);
     }
     if (replaced !== undefined && effect.reply !== null) replaced.connection.send(effect.reply);
     if (log.message.debugging) {
@@ -240,7 +245,7 @@ export class Router implements StreamOwner {
 
   #receipt({ roomId, connection, line }: Extract<Effect, { kind: 'receipt' }>): void {
     for (const client of this.#rooms.get(roomId)?.clients ?? []) {
-      if (client.id !== connection) client.deliver(line, roomId);
+      if (client.id !== connection) client.deliver(line, roomId, 'other');
     }
   }
 
@@ -254,7 +259,7 @@ export class Router implements StreamOwner {
     }
     client.connection.send(reply);
     for (const other of stream.clients) {
-      if (other.userId !== client.userId) other.deliver(event, roomId, undefined, true);
+      if (other.userId !== client.userId) other.deliver(event, roomId, 'volatile');
     }
   }
 
@@ -298,7 +303,7 @@ export class Router implements StreamOwner {
     client.userId = userId;
     client.sessionId = sessionId;
     client.expiresAt = expiresAt;
-    client.hold = { lines: [], entered: new Set() };
+    client.hold = new Hold();
     const devices = this.#users.get(userId);
     if (devices === undefined) this.#users.set(userId, new Set([client]));
     else devices.add(client);
@@ -313,48 +318,46 @@ export class Router implements StreamOwner {
     client.connection.send(reply);
 
     const lastSeqs = new Map<RoomId, Seq>(rooms.map(({ roomId, lastSeq }) => [roomId, lastSeq]));
-    for (const stream of [...client.rooms]) {
-      // Left between the two reads of the login.
-      if (lastSeqs.has(stream.roomId) || hold.entered.has(stream.roomId)) continue;
-      this.#leave(client, stream);
-      if (stream.clients.size === 0) this.#closeStream(stream);
-    }
-    const rewound = new Set<RoomId>();
+    const listened = [...client.rooms].map((stream) => stream.roomId);
     const unheard: RoomId[] = [];
-    for (const [roomId, lastSeq] of lastSeqs) {
-      const stream = this.#openStream(roomId);
-      // Joined between the two reads of the login: nobody may have listened for it.
-      if (this.#enter(client, stream)) unheard.push(roomId);
-      this.#align(client, stream, lastSeq, hold, rewound);
-    }
-    for (const { line, volatile, roomId, seq } of hold.lines) {
-      const lastSeq = lastSeqs.get(roomId);
-      if (lastSeq === undefined ? !hold.entered.has(roomId) : seq <= lastSeq) continue;
-      if (seq !== Number.POSITIVE_INFINITY && rewound.has(roomId)) continue;
-      client.connection.send(line, volatile);
+    for (const roomId of new Set([...listened, ...lastSeqs.keys(), ...hold.roomIds])) {
+      const upto = hold.release(roomId, lastSeqs.get(roomId), (line, volatile) =>
+        client.connection.send(line, volatile),
+      );
+      if (upto === undefined) this.#leaveUnheard(client, roomId);
+      else if (this.#align(client, roomId, upto)) unheard.push(roomId);
     }
     if (unheard.length > 0) this.#ports.suspect(unheard);
   }
 
-  /** Brings what the connection was told of a room and where the room's stream stands together. */
-  #align(client: Client, stream: RoomStream, lastSeq: Seq, hold: Hold, rewound: Set<RoomId>): void {
-    const { roomId } = stream;
-    stream.startAt(lastSeq);
-    const position = stream.position ?? lastSeq;
-    if (position < lastSeq) {
-      client.cover(roomId, lastSeq);
-      stream.knows(lastSeq);
-      return;
-    }
-    const held = new Set(hold.lines.filter((line) => line.roomId === roomId).map((line) => line.seq));
-    for (let seq = lastSeq + 1; seq <= position; seq++) {
-      if (held.has(seq)) continue;
+  /** The room was left between the two reads of the login, and that may not have been heard here. */
+  #leaveUnheard(client: Client, roomId: RoomId): void {
+    const stream = this.#rooms.get(roomId);
+    if (stream === undefined || !this.#leave(client, stream)) return;
+    if (stream.clients.size === 0) this.#closeStream(stream);
+  }
+
+  /**
+   * Brings what the connection has of a room, everything up to `upto`, and where the room's stream stands together.
+   * Returns whether the room was joined between the two reads of the login: nobody may have listened for it.
+   */
+  #align(client: Client, roomId: RoomId, upto: Seq): boolean {
+    const stream = this.#openStream(roomId);
+    const isUnheard = this.#enter(client, stream);
+    stream.startAt(upto);
+    const position = stream.position ?? upto;
+    if (position < upto) {
+      client.cover(roomId, upto);
+      stream.knows(upto);
+    } else if (position > upto) {
       // Another login said where the room stands, with a later read than ours: go back and read for this one.
-      for (const other of stream.clients) if (other !== client) other.cover(roomId, position);
-      stream.rewind(lastSeq);
-      rewound.add(roomId);
-      return;
+      for (const other of stream.clients) {
+        // Who is still logging in has both releases held, and sorts them out by itself.
+        if (other !== client && other.hold === null) other.cover(roomId, position);
+      }
+      stream.rewind(upto);
     }
+    return isUnheard;
   }
 
   #endSession(client: Client, grace: boolean): void {
