@@ -15,6 +15,7 @@ import {
   deleteSessions,
   findDeviceSession,
   findOnline,
+  findSessions,
   insertSession,
   lockPresence,
 } from '../store/sessions.js';
@@ -86,12 +87,18 @@ export async function openSession(
   caller: Request<'auth.login'>['caller'],
   { id: requestId, login }: Extract<Continuation, { type: 'session.open' }>,
 ): Promise<void> {
-  const rooms = await ctx.db.read((sql) => listRoomsOf(sql, caller.userId, { limit: MAX_ROOMS }));
-  if (isFailure(rooms)) {
-    ctx.effects.reply(caller.connection, errorLine(requestId, rooms));
+  const opened = await ctx.db.read(async (sql) => {
+    const rooms = await listRoomsOf(sql, caller.userId, { limit: MAX_ROOMS });
+    return { rooms, isReplaced: (await findSessions(sql, [caller.sessionId])).length === 0 };
+  });
+  if (isFailure(opened)) {
+    ctx.effects.reply(caller.connection, errorLine(requestId, opened));
     ctx.effects.dismiss(caller.connection);
     return;
   }
+  const { rooms, isReplaced } = opened;
+  // The device has logged in again meanwhile. What told the router may have overtaken our own admission.
+  if (isReplaced) return ctx.effects.close(caller.connection, 'SESSION_REVOKED');
   const reply = { ...login, rooms: trimLastMessages(rooms, ctx.maxReplyBytes), serverAt: Date.now() };
   ctx.effects.opened(
     caller.connection,
