@@ -81,7 +81,7 @@ async function check(): Promise<{ passed: number; failed: number }> {
   else report.failed += 1;
   if (interrupted) return report;
 
-  const server = await startEmbeddedDatabase(directory, () => {});
+  const server = await startEmbeddedDatabase(directory, say);
   try {
     if (interrupted) return report;
     say('Tests (tap) …');

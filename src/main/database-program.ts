@@ -87,7 +87,16 @@ async function installWithApt(say: (line: string) => void): Promise<void> {
   const sudo = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
   if (sudo.length > 0 && !(await succeeds('sudo', ['-n', 'true']))) throw new StartError(HOW_TO_INSTALL);
   say('There is no MariaDB or MySQL server on this machine: installing mariadb-server with apt …');
-  const apt = [...sudo, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-o', 'DPkg::Lock::Timeout=120'];
+  const apt = [
+    ...sudo,
+    'env',
+    'DEBIAN_FRONTEND=noninteractive',
+    'apt-get',
+    '-o',
+    'DPkg::Lock::Timeout=120',
+    '-o',
+    'Dpkg::Use-Pty=0',
+  ];
   await run([...apt, 'update', '-q'], say);
   await run([...apt, 'install', '-q', '-y', '--no-install-recommends', 'mariadb-server'], say);
 }
@@ -107,7 +116,11 @@ async function run(command: readonly string[], say: (line: string) => void): Pro
   const show = (chunk: string) => {
     const lines = (rest + chunk).split('\n');
     rest = lines.pop() ?? '';
-    for (const line of lines) if (line.trim() !== '') say(`  ${line.trim()}`);
+    for (const line of lines) {
+      // A percentage is drawn over itself.
+      const last = line.trim().split('\r').at(-1) ?? '';
+      if (last !== '') say(`  ${last}`);
+    }
   };
   child.stdout.setEncoding('utf8').on('data', show);
   child.stderr.setEncoding('utf8').on('data', show);
