@@ -122,6 +122,14 @@ export class Dispatcher {
     if (frame !== undefined) client.frames.splice(client.frames.indexOf(frame), 1);
   }
 
+  /** See {@link RouterPorts.freed}. */
+  freed(client: Client): void {
+    client.inFlight = null;
+    if (client.isClosed) return;
+    if (client.frames[0]?.continuation !== true) this.#router.settled(client);
+    this.readable(client);
+  }
+
   /** A message of a worker: effects, in the order they were written. */
   message(message: Extract<WorkerMessage, { kind: 'effects' }>): void {
     if (message.pack !== null) {
@@ -248,6 +256,7 @@ export class Dispatcher {
 
   #run(clients: readonly Client[], overtaking: boolean): void {
     const batch = this.#nextBatch++;
+    if (!overtaking) for (const client of clients) client.batch = batch;
     const slots = clients.map((client) => ({
       caller: {
         connection: client.id,
@@ -275,11 +284,12 @@ export class Dispatcher {
     if (batch.overtaking) this.#isOvertaking = false;
     else this.#running--;
     for (const client of batch.clients) {
-      if (batch.overtaking) client.overtaking = null;
-      else client.inFlight = null;
-      if (client.isClosed || client.inFlight !== null) continue;
-      if (client.frames[0]?.continuation !== true) this.#router.settled(client);
-      this.readable(client);
+      if (batch.overtaking) {
+        client.overtaking = null;
+        if (client.inFlight === null && !client.isClosed) this.readable(client);
+      } else if (client.inFlight !== null && client.batch === number) {
+        this.freed(client);
+      }
     }
     this.#schedule();
   }
@@ -295,6 +305,8 @@ export class Dispatcher {
     );
     if (batch === undefined) return;
     for (const client of batch.clients) {
+      // Already served by it.
+      if (!batch.overtaking && (client.inFlight === null || client.batch !== number)) continue;
       client.connection.close('INTERNAL', Buffer.from(closeLine('INTERNAL', traceId)));
     }
     this.#finish(number);

@@ -103,6 +103,7 @@ export class ChatServer {
     this.#router = new Router({
       resume: (client, executed, line) => this.#dispatcher.resume(client, executed, line),
       overtook: (client, place) => this.#dispatcher.overtook(client, place),
+      freed: (client) => this.#dispatcher.freed(client),
       holeFound: (stream) => this.#healer.holeFound(stream),
       suspect: (roomIds) => this.#healer.suspect(roomIds),
       inDoubt: (roomIds) => this.#inDoubt(roomIds),

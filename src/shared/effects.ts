@@ -103,7 +103,9 @@ export type Effect =
       readonly line: Buffer;
     }
   /** An overtaking batch answered the frame at this place of the connection's slot. */
-  | { readonly kind: 'overtook'; readonly connection: ConnectionId; readonly place: number };
+  | { readonly kind: 'overtook'; readonly connection: ConnectionId; readonly place: number }
+  /** All frames of the connection's slot are executed: its next ones need not wait for the rest of the batch. */
+  | { readonly kind: 'freed'; readonly connection: ConnectionId };
 
 /** Effects as they cross the thread boundary. */
 export interface EffectPack {
@@ -127,6 +129,7 @@ const OP = {
   suspect: 13,
   continue: 14,
   overtook: 15,
+  freed: 16,
 } as const satisfies Record<Effect['kind'], number>;
 
 const CHANGES = ['none', 'add', 'remove'] as const;
@@ -246,6 +249,10 @@ export class EffectWriter {
 
   overtook(connection: ConnectionId, place: number): void {
     this.#numbers.push(OP.overtook, connection, place);
+  }
+
+  freed(connection: ConnectionId): void {
+    this.#numbers.push(OP.freed, connection);
   }
 
   /** Hands over what was collected and begins anew. */
@@ -373,6 +380,8 @@ export class EffectReader {
         };
       case OP.overtook:
         return { kind: 'overtook', connection: id.connection(this.#number()), place: this.#number() };
+      case OP.freed:
+        return { kind: 'freed', connection: id.connection(this.#number()) };
       default:
         throw new Error(`effect pack is damaged: op ${op} at ${this.#at - 1}`);
     }

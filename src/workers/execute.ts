@@ -30,7 +30,12 @@ interface Queue {
   next: number;
   /** The next frame, if it was parsed and did not fit into the stage. */
   peeked: Parsed | undefined;
+  /** Frames that were answered out of their turn, because those before them hang. */
+  answered: Set<number> | undefined;
 }
+
+/** A stage that takes longer hangs at the database: what needs none is answered ahead of it. */
+const STUCK_MS = 100;
 
 /** A command after which the connection's later frames must wait for the main thread. */
 const HANDS_OVER: ReadonlySet<RequestType> = new Set([
@@ -51,29 +56,47 @@ export async function executeBatch(
   batch: FrameBatch,
   flush: () => void,
 ): Promise<void> {
-  let queues: Queue[] = unpackBatch(batch).map((slot) => ({ slot, next: 0, peeked: undefined }));
+  let queues = unpackBatch(batch).map(
+    (slot): Queue => ({ slot, next: 0, peeked: undefined, answered: undefined }),
+  );
   if (batch.overtaking) return overtake(ctx, parser, queues);
   while (queues.length > 0) {
-    const sends: Request<'message.send'>[] = [];
-    const marks: MarkRequest[] = [];
-    const others: (() => Promise<void>)[] = [];
-    for (const queue of queues) takeStage(ctx, parser, queue, { sends, marks, others });
-    const jobs = [
-      ...(sends.length > 0 ? [() => runSends(ctx, sends)] : []),
-      ...(marks.length > 0 ? [() => runMarks(ctx, marks)] : []),
-      ...others,
-    ];
+    const stage: Stage = { sends: [], marks: [], others: [], senders: [], markers: [] };
+    for (const queue of queues) takeStage(ctx, parser, queue, stage);
+    const { sends, marks, senders, markers } = stage;
+    const jobs: Job[] = [];
+    if (sends.length > 0) jobs.push({ queues: senders, run: () => runSends(ctx, sends) });
+    if (marks.length > 0) jobs.push({ queues: markers, run: () => runMarks(ctx, marks) });
+    jobs.push(...stage.others);
     // What was refused at once, and what is done first, does not wait for the rest.
     flush();
-    await Promise.all(jobs.map((run) => run().then(flush)));
+    const ahead = setTimeout(() => void answerAhead(ctx, parser, queues).then(flush), STUCK_MS);
+    const finish = async ({ queues, run }: Job): Promise<void> => {
+      await run();
+      for (const { slot, next } of queues) {
+        if (next >= slot.frames.length) ctx.effects.freed(slot.caller.connection);
+      }
+      flush();
+    };
+    await Promise.all(jobs.map(finish));
+    clearTimeout(ahead);
     queues = queues.filter((queue) => queue.next < queue.slot.frames.length);
   }
+}
+
+/** Something to run, and whose frames it takes. */
+interface Job {
+  readonly queues: readonly Queue[];
+  run(): Promise<void>;
 }
 
 interface Stage {
   readonly sends: Request<'message.send'>[];
   readonly marks: MarkRequest[];
-  readonly others: (() => Promise<void>)[];
+  readonly others: Job[];
+  /** Whose frames are among `sends`, and among `marks`. */
+  readonly senders: Queue[];
+  readonly markers: Queue[];
 }
 
 /** Takes the connection's next frames as far as they can run together: a run of sends, a run of marks, or one other. */
@@ -83,13 +106,19 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
   while (queue.next < frames.length) {
     const frame = frames[queue.next];
     if (frame === undefined) return;
+    if (queue.answered?.has(queue.next)) {
+      queue.next++;
+      continue;
+    }
     if (frame.continuation) {
       if (run !== undefined) return;
       queue.next++;
       const continuation = decodeContinuation(frame.bytes);
-      stage.others.push(() =>
-        guarded(ctx, caller, continuation.id, continuation.type, () => resume(ctx, caller, continuation)),
-      );
+      const resumed = () => resume(ctx, caller, continuation);
+      stage.others.push({
+        queues: [queue],
+        run: () => guarded(ctx, caller, continuation.id, continuation.type, resumed),
+      });
       return;
     }
     const parsed = queue.peeked ?? parser.parse(frame.bytes, caller.userId !== 0);
@@ -113,9 +142,11 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
     else {
       // Frames behind a hand-over come back in another batch: with a session, or not at all.
       if (HANDS_OVER.has(type)) queue.next = frames.length;
-      stage.others.push(() => runOne(ctx, { caller, executed: base.executed, parsed: request }));
+      const step = { caller, executed: base.executed, parsed: request };
+      stage.others.push({ queues: [queue], run: () => runOne(ctx, step) });
       return;
     }
+    if (run === undefined) (type === 'message.send' ? stage.senders : stage.markers).push(queue);
     run = type;
   }
 }
@@ -192,6 +223,30 @@ async function overtake(ctx: WorkerContext, parser: RequestParser, queues: reado
       if (!('request' in parsed) || !WITHOUT_DATABASE.has(parsed.request.type)) continue;
       await runOne(ctx, { caller, executed: place + 1, parsed: parsed.request });
       ctx.effects.overtook(caller.connection, place);
+    }
+  }
+}
+
+/** The same for frames that are in the batch already, behind those that hang. */
+async function answerAhead(
+  ctx: WorkerContext,
+  parser: RequestParser,
+  queues: readonly Queue[],
+): Promise<void> {
+  for (const queue of queues) {
+    const { caller, frames } = queue.slot;
+    for (let place = queue.next; place < frames.length; place++) {
+      const frame = frames[place];
+      if (frame === undefined || frame.continuation) break;
+      const parsed = parser.parse(frame.bytes, caller.userId !== 0);
+      if (!('request' in parsed)) continue;
+      // What comes after this goes back to the main thread, which can not know what was answered.
+      if (HANDS_OVER.has(parsed.request.type)) break;
+      if (!WITHOUT_DATABASE.has(parsed.request.type)) continue;
+      queue.answered ??= new Set();
+      queue.answered.add(place);
+      if (place === queue.next) queue.peeked = undefined;
+      await runOne(ctx, { caller, executed: place + 1, parsed: parsed.request });
     }
   }
 }

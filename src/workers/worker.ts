@@ -81,11 +81,9 @@ export default async function run(task: Task): Promise<TaskAnswer> {
         handOver(ctx.effects, task.batch, false);
       });
     };
-    try {
-      await executeBatch(ctx, parser, task, flush);
-    } finally {
-      handOver(ctx.effects, task.batch, true);
-    }
+    // Should this throw, the main thread closes the connections whose frames are left.
+    await executeBatch(ctx, parser, task, flush);
+    handOver(ctx.effects, task.batch, true);
     return { ok: true };
   }
   const answer = await upkeep(ctx, task);
