@@ -81,7 +81,8 @@ class Conformance {
 
   sent(line: string): void {
     const request = parse(line);
-    if (request === undefined) return;
+    // Any other id is answered with `id` null.
+    if (request === undefined || (typeof request.id !== 'string' && typeof request.id !== 'number')) return;
     const key = JSON.stringify(request.id);
     const same = this.#open.get(key);
     const entry = { type: request.type, data: request.data };
