@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { startEmbeddedDatabase } from '../src/main/embedded-database.js';
 import { Report } from './report.js';
 
@@ -62,9 +62,7 @@ async function run(
 function testFiles(): string[] {
   const named = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
   if (named.length > 0) {
-    return named.map((file) =>
-      join('dist', relative(root, join(process.cwd(), file)).replace(/\.ts$/, '.js')),
-    );
+    return named.map((file) => join('dist', relative(root, resolve(file)).replace(/\.ts$/, '.js')));
   }
   return readdirSync(join(root, 'dist/test'), { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.js'))

@@ -72,6 +72,11 @@ t.test('npm start serves, stops cleanly, and finds everything again', async (t) 
     kind: 'text',
     text: '안녕하세요 👋',
   });
+  const who = await startProgram(t, 'src/cli/main.js', ['who', '--json'], values).ended;
+  t.match(JSON.parse(who.stdout).connections, [{ username: 'mina', deviceId: 'phone', rooms: ['사랑방'] }]);
+  const doctor = await startProgram(t, 'src/cli/main.js', ['doctor', '--user', 'bora'], values).ended;
+  t.equal(doctor.code, 0, doctor.stdout);
+  t.match(doctor.stdout, /^✓ message +stored and acknowledged/m);
   await stop(t, first, 'SIGINT');
 
   const from = Date.now();

@@ -170,6 +170,8 @@ async function message(patient: Patient): Promise<string> {
       return `stored and acknowledged in ${ms.toFixed(1)} ms, as ${account.username}`;
     } finally {
       await client.request('room.delete', { roomId: room.id });
+      // Or the user would be seen online for the time that a lost connection is given.
+      await client.request('auth.logout');
     }
   } finally {
     await client.close();

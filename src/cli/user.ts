@@ -67,7 +67,10 @@ async function list(args: string[], config: Config): Promise<number> {
     process.stdout.write(`${JSON.stringify(accounts)}\n`);
     return 0;
   }
-  const table = new Table({ head: ['id', 'name', 'display name', 'disabled'], style: { head: [] } });
+  const table = new Table({
+    head: ['id', 'name', 'display name', 'disabled'],
+    style: { head: [], border: [] },
+  });
   for (const { id, username, displayName, disabledAt } of accounts) {
     table.push([id, username, displayName, disabledAt === null ? '' : new Date(disabledAt).toISOString()]);
   }

@@ -20,7 +20,7 @@ export async function who(args: string[], config: Config): Promise<number> {
   }
   const table = new Table({
     head: ['user', 'connected', 'from', 'device', 'process', 'rooms'],
-    style: { head: [] },
+    style: { head: [], border: [] },
   });
   for (const device of devices) {
     const rooms = device.rooms.slice(0, ROOMS_SHOWN).map(visible).join(', ');
