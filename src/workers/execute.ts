@@ -117,7 +117,8 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
       const resumed = () => resume(ctx, caller, continuation);
       stage.others.push({
         queues: [queue],
-        run: () => guarded(ctx, caller, continuation.id, continuation.type, resumed),
+        run: () =>
+          guarded(ctx, { caller, id: continuation.id, data: continuation }, continuation.type, resumed),
       });
       return;
     }
@@ -177,7 +178,7 @@ async function runOne(ctx: WorkerContext, { caller, executed, parsed }: Step): P
     throw new Error(`${type} runs in a batch`);
   }
   let isHandedOver = false;
-  await guarded(ctx, caller, requestId, type, async () => {
+  await guarded(ctx, { caller, id: requestId, data: parsed.data }, type, async () => {
     // The command and the data are of one type, which the compiler can't see through the table.
     const command = COMMANDS[type] as Command<RequestType>;
     const outcome = await command(ctx, { caller, id: requestId, data: parsed.data, executed });
@@ -251,26 +252,32 @@ async function answerAhead(
   }
 }
 
+/** A request as far as an `INTERNAL` and its log line need it. */
+interface Refusable {
+  readonly caller: Caller;
+  readonly id: RequestId;
+  readonly data: object;
+}
+
 /** Runs a command; what it throws is a bug and ends here, as `INTERNAL`. */
 async function guarded(
   ctx: WorkerContext,
-  caller: Caller,
-  requestId: RequestId,
+  request: Refusable,
   type: string,
   run: () => Promise<void>,
 ): Promise<void> {
   try {
     await run();
   } catch (error) {
-    replyInternal(ctx, [{ caller, id: requestId, data: {} }], type, error);
-    if (type === 'session.open') ctx.effects.dismiss(caller.connection);
+    replyInternal(ctx, [request], type, error);
+    if (type === 'session.open') ctx.effects.dismiss(request.caller.connection);
   }
 }
 
 /** The one place where bugs of commands are logged and answered, with a `traceId` in both. */
 function replyInternal(
   ctx: WorkerContext,
-  requests: readonly { caller: Caller; id: RequestId; data: object }[],
+  requests: readonly Refusable[],
   type: string,
   error: unknown,
 ): void {
