@@ -71,12 +71,22 @@ export interface InsertsJob extends Timed {
   readonly text: string;
 }
 
+/** One row at a time into the same table, with a commit each and a pause after it. */
+export interface CommitsJob {
+  readonly kind: 'commits';
+  readonly url: string;
+  readonly count: number;
+  /** ms */
+  readonly pauseMs: number;
+  readonly text: string;
+}
+
 /** Accepts connections; with `copy` each line goes to all other connections. */
 export interface RelayJob {
   readonly kind: 'relay' | 'bare';
 }
 
-export type Job = PairsJob | FanOutJob | LatencyJob | IdleJob | InsertsJob | RelayJob;
+export type Job = PairsJob | FanOutJob | LatencyJob | IdleJob | InsertsJob | CommitsJob | RelayJob;
 
 export type Answer =
   /** A listening process says where. */

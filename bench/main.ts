@@ -6,12 +6,13 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { SignJWT } from 'jose';
 import { createConnection, type RowDataPacket } from 'mysql2/promise';
-import { startEmbeddedDatabase } from '../src/main/embedded-database.js';
+import { type DatabaseServer, startEmbeddedDatabase } from '../src/main/embedded-database.js';
 import { createDatabase } from '../src/workers/store/administration.js';
 import { connectionOptions } from '../src/workers/store/connection-options.js';
 import { migrate } from '../src/workers/store/migrate.js';
 import type { Answer, BenchUser, Job } from './job.js';
 import {
+  cpuSeconds,
   endAll,
   holdConnections,
   memoryWithoutGarbage,
@@ -49,6 +50,8 @@ const IDLE_CONNECTIONS = 2000;
 /** Logins before the memory of an empty server is taken, so that its code is loaded and compiled. */
 const WARM_UP_CONNECTIONS = 200;
 const ROWS_PER_STATEMENT = 200;
+/** Single rows that latency is compared with, per round. */
+const COMMITS = 50;
 const CONNECTIONS_TRIED = [1, 2, 4, 8];
 
 interface Plan {
@@ -62,6 +65,7 @@ const FULL: Plan = { rounds: 3, warmUpS: 2, seconds: 8, latencySeconds: 15, tryS
 const QUICK: Plan = { rounds: 1, warmUpS: 1.5, seconds: 4, latencySeconds: 12, tryS: 0.7 };
 
 interface Bench {
+  readonly databasePid: number;
   readonly plan: Plan;
   readonly server: ServerOptions;
   readonly insertsUrl: string;
@@ -93,7 +97,7 @@ async function main(): Promise<void> {
   say('Starting a private database …');
   const database = await startEmbeddedDatabase(directory, say);
   try {
-    const bench = await prepare(database.url, directory, values.quick ? QUICK : FULL);
+    const bench = await prepare(database, directory, values.quick ? QUICK : FULL);
     if (values.profile) {
       for (const name of ['pairs', 'fan-out'] as const) if (wanted(name)) await profile(name, bench);
       return;
@@ -116,7 +120,7 @@ async function main(): Promise<void> {
   }
 }
 
-async function prepare(url: string, directory: string, plan: Plan): Promise<Bench> {
+async function prepare({ url, pid }: DatabaseServer, directory: string, plan: Plan): Promise<Bench> {
   await migrate(url);
   const inserts = new URL(url);
   inserts.pathname = '/bench_inserts';
@@ -146,6 +150,7 @@ async function prepare(url: string, directory: string, plan: Plan): Promise<Benc
   const files = join(directory, 'server');
   await mkdir(files);
   return {
+    databasePid: pid,
     plan,
     server: { mysqlUrl: url, jwtSecret: secret, directory: files },
     insertsUrl: inserts.href,
@@ -177,7 +182,7 @@ function fanOutJob({ users, plan: { warmUpS, seconds } }: Bench) {
 }
 
 async function pairs(bench: Bench): Promise<Row[]> {
-  const { plan, insertsUrl } = bench;
+  const { plan, insertsUrl, databasePid } = bench;
   const insertsJob = (connections: number, seconds: number): Job => ({
     kind: 'inserts',
     url: insertsUrl,
@@ -193,80 +198,149 @@ async function pairs(bench: Bench): Promise<Row[]> {
     const rate = perSecond(await runJob('inserts', insertsJob(tried, plan.tryS)));
     if (rate > best) [connections, best] = [tried, rate];
   }
-  const ours: number[] = [];
-  const raw: number[] = [];
+  const ours: Measured[] = [];
+  const raw: Measured[] = [];
   const server = await startServer(bench.server);
   for (let round = 1; round <= plan.rounds; round++) {
-    ours.push(perSecond(await runJob('generator', { ...pairsJob(bench), server: server.address })));
-    raw.push(perSecond(await runJob('inserts', insertsJob(connections, plan.seconds))));
-    say(`Pairs, round ${round}: ${count(last(ours))} against ${count(last(raw))} per second`);
+    const job: Job = { ...pairsJob(bench), server: server.address };
+    ours.push(await measure('generator', job, [server.pid, databasePid]));
+    raw.push(await measure('inserts', insertsJob(connections, plan.seconds), [databasePid]));
+    sayRound('Pairs', round, ours, raw);
   }
   await server.stop();
+  const [rate, rawRate] = [medianRate(ours), medianRate(raw)];
   return [
     [
       `durable messages/s\n${PAIRS.pairs} pairs, one direction,\n${PAIRS.outstanding} outstanding each`,
-      count(median(ours)),
-      `${count(median(raw))}\nmulti-row inserts,\n${ROWS_PER_STATEMENT} rows, ${connections} connection(s)`,
-      ratio(median(ours), median(raw)),
+      `${count(rate)}\nCPU per message:\n${cpuEach(ours, 0)} server\n${cpuEach(ours, 1)} database`,
+      `${count(rawRate)}\nmulti-row inserts,\n${ROWS_PER_STATEMENT} rows, ${connections} connection(s)\n${cpuEach(raw, 0)} database`,
+      ratio(rate, rawRate),
       '≥ 0.25',
     ],
   ];
 }
 
 async function fanOut(bench: Bench): Promise<Row[]> {
-  const ours: number[] = [];
-  const copied: number[] = [];
+  const ours: Measured[] = [];
+  const copied: Measured[] = [];
   const server = await startServer(bench.server);
   const relay = await startPeer('relay');
   for (let round = 1; round <= bench.plan.rounds; round++) {
     const job = fanOutJob(bench);
-    ours.push(perSecond(await runJob('generator', { ...job, peer: 'server', server: server.address })));
-    copied.push(perSecond(await runJob('generator', { ...job, peer: 'relay', server: relay.address })));
-    say(`Fan-out, round ${round}: ${count(last(ours))} against ${count(last(copied))} per second`);
+    const toServer: Job = { ...job, peer: 'server', server: server.address };
+    const toRelay: Job = { ...job, peer: 'relay', server: relay.address };
+    ours.push(await measure('generator', toServer, [server.pid, bench.databasePid]));
+    copied.push(await measure('generator', toRelay, [relay.pid]));
+    sayRound('Fan-out', round, ours, copied);
   }
   await server.stop();
   await relay.stop();
+  const [rate, relayRate] = [medianRate(ours), medianRate(copied)];
   return [
     [
       `deliveries/s\nroom of ${FAN_OUT.members}, ${FAN_OUT.senders} senders,\n${FAN_OUT.outstanding} outstanding each`,
-      count(median(ours)),
-      `${count(median(copied))}\nbare relay`,
-      ratio(median(ours), median(copied)),
+      `${count(rate)}\nCPU per delivery:\n${cpuEach(ours, 0)} server\n${cpuEach(ours, 1)} database`,
+      `${count(relayRate)}\nbare relay\n${cpuEach(copied, 0)}`,
+      ratio(rate, relayRate),
       '≥ 0.4',
     ],
   ];
 }
 
+interface Measured {
+  readonly perSecond: number;
+  /** CPU time per thing that was counted, µs, of each process asked for. */
+  readonly cpuEach: readonly number[];
+}
+
+/** Runs a job that counts, and looks at the CPU time of these processes meanwhile. */
+async function measure(
+  script: 'generator' | 'inserts',
+  job: Job,
+  pids: readonly number[],
+): Promise<Measured> {
+  let before: Promise<{ at: number; cpu: number[] }> | undefined;
+  const look = async () => ({ at: performance.now(), cpu: await Promise.all(pids.map(cpuSeconds)) });
+  const rate = perSecond(
+    await runJob(script, job, () => {
+      before = look();
+    }),
+  );
+  const [from, to] = [await before, await look()];
+  if (from === undefined) throw new Error('nothing was measured');
+  const things = (rate * (to.at - from.at)) / 1000;
+  return { perSecond: rate, cpuEach: to.cpu.map((cpu, i) => ((cpu - (from.cpu[i] ?? 0)) * 1e6) / things) };
+}
+
+function sayRound(name: string, round: number, ours: readonly Measured[], theirs: readonly Measured[]): void {
+  const rates = [ours, theirs].map((all) => count(all.at(-1)?.perSecond ?? 0));
+  say(`${name}, round ${round}: ${rates.join(' against ')} per second`);
+}
+
+function medianRate(all: readonly Measured[]): number {
+  return median(all.map((one) => one.perSecond));
+}
+
+function cpuEach(all: readonly Measured[], index: number): string {
+  return `${median(all.map((one) => one.cpuEach[index] ?? 0)).toFixed(2)} µs`;
+}
+
 async function latency(bench: Bench): Promise<Row[]> {
-  const { plan, users } = bench;
-  const runs: Extract<Answer, { type: 'latency' }>[] = [];
+  const { plan, users, insertsUrl } = bench;
+  const ours: Latency[] = [];
+  const commits: Latency[] = [];
   const server = await startServer(bench.server);
   for (let round = 1; round <= plan.rounds; round++) {
-    const found = await runJob('generator', {
+    const { rate } = LATENCY;
+    const members = users(FIRST_TALKER, LATENCY.users);
+    const { warmUpS, latencySeconds: seconds } = plan;
+    const job: Job = {
       kind: 'latency',
       server: server.address,
-      users: users(FIRST_TALKER, LATENCY.users),
-      rate: LATENCY.rate,
+      users: members,
+      rate,
       text: TEXT,
-      warmUpS: plan.warmUpS,
-      seconds: plan.latencySeconds,
-    });
-    if (found.type !== 'latency') throw new Error(`no latency: ${found.type}`);
-    runs.push(found);
-    say(`Latency, round ${round}: p50 ${found.p50.toFixed(2)} ms, p99 ${found.p99.toFixed(2)} ms`);
+      warmUpS,
+      seconds,
+    };
+    ours.push(lags(await runJob('generator', job)));
+    // What one row and its commit take, at about the same pace.
+    const pauseMs = 1000 / (LATENCY.users * rate);
+    commits.push(
+      lags(
+        await runJob('inserts', { kind: 'commits', url: insertsUrl, count: COMMITS, pauseMs, text: TEXT }),
+      ),
+    );
+    const said = [ours, commits].map(
+      (all) => `${lagOf(all.slice(-1), 'p50')}, ${lagOf(all.slice(-1), 'p99')}`,
+    );
+    say(`Latency, round ${round}: ${said.join(' against ')}`);
   }
   await server.stop();
-  const of = (what: 'p50' | 'p99' | 'max') => `${what} ${median(runs.map((run) => run[what])).toFixed(2)} ms`;
-  const samples = runs.reduce((total, run) => total + run.samples, 0);
+  const samples = ours.reduce((total, run) => total + run.samples, 0);
+  const both = [ours, commits].map(
+    (all) => `${lagOf(all, 'p50')}\n${lagOf(all, 'p99')}\n${lagOf(all, 'max')}`,
+  );
   return [
     [
       `send → last receiver\n${LATENCY.users} users, ${LATENCY.rate}/s each,\n${samples} messages`,
-      `${of('p50')}\n${of('p99')}\n${of('max')}`,
-      '',
+      both[0] ?? '',
+      `${both[1]}\none row and its commit`,
       '',
       'p99 < 6 ms',
     ],
   ];
+}
+
+type Latency = Extract<Answer, { type: 'latency' }>;
+
+function lags(found: Answer): Latency {
+  if (found.type !== 'latency') throw new Error(`no latency: ${found.type}`);
+  return found;
+}
+
+function lagOf(all: readonly Latency[], what: 'p50' | 'p99' | 'max'): string {
+  return `${what} ${median(all.map((one) => one[what])).toFixed(2)} ms`;
 }
 
 async function memory(bench: Bench): Promise<Row[]> {

@@ -218,6 +218,17 @@ export async function memoryWithoutGarbage(pid: number): Promise<number> {
   return settledMemory(pid);
 }
 
+/** Clock ticks per second in /proc, on every Linux that Node runs on. */
+const TICKS_PER_S = 100;
+
+/** CPU time that a process and its threads have used, s; NaN where there is no /proc. */
+export async function cpuSeconds(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  // The fields after the name, which is in brackets and may hold spaces: user and system time are the 12th and 13th.
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields?.[11]) + Number(fields?.[12])) / TICKS_PER_S;
+}
+
 async function memory(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => undefined);
   if (status !== undefined) return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
