@@ -124,38 +124,55 @@ export class ConfigError extends Error {
 
 const LOOPBACK = /^(localhost|::1|127(\.\d{1,3}){3})$/;
 
+/** What settings must be together, each with the settings that it looks at. */
+const RULES: readonly {
+  readonly of: readonly (keyof Environment)[];
+  /** What is wrong, if something is. */
+  readonly check: (config: Environment) => string | undefined;
+}[] = [
+  {
+    of: ['CHAT_TLS_CERT', 'CHAT_TLS_KEY'],
+    check: (config) =>
+      (config.CHAT_TLS_CERT === undefined) !== (config.CHAT_TLS_KEY === undefined)
+        ? 'CHAT_TLS_CERT and CHAT_TLS_KEY go together'
+        : undefined,
+  },
+  {
+    of: ['CHAT_AUTH', 'CHAT_TCP_HOST', 'CHAT_AUTH_OPEN_ANYWHERE'],
+    check: ({ CHAT_AUTH, CHAT_TCP_HOST, CHAT_AUTH_OPEN_ANYWHERE }) =>
+      CHAT_AUTH === 'open' && !LOOPBACK.test(CHAT_TCP_HOST) && !CHAT_AUTH_OPEN_ANYWHERE
+        ? `CHAT_AUTH=open trusts every client, and ${CHAT_TCP_HOST} is not a loopback address; ` +
+          'use CHAT_AUTH=jwt, or set CHAT_AUTH_OPEN_ANYWHERE=yes if you mean it'
+        : undefined,
+  },
+  {
+    of: ['CHAT_HEARTBEAT_TIMEOUT_MS', 'CHAT_HEARTBEAT_MS'],
+    check: (config) =>
+      config.CHAT_HEARTBEAT_TIMEOUT_MS <= config.CHAT_HEARTBEAT_MS
+        ? 'CHAT_HEARTBEAT_TIMEOUT_MS must be greater than CHAT_HEARTBEAT_MS'
+        : undefined,
+  },
+];
+
 /**
  * Checks the environment and returns the settings.
  * @throws {ConfigError} with all problems
  */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>, cwd: string): Config {
   const given: Record<string, string> = {};
-  const problems: string[] = [];
   for (const [name, value] of Object.entries(env)) {
     if (!name.startsWith('CHAT_') || value === undefined || value === '') continue;
     given[name] = value;
   }
-  const parsed = configSchema.safeParse(given);
-  if (!parsed.success) {
-    for (const issue of parsed.error.issues) problems.push(`${issue.path.join('.')}: ${issue.message}`);
-    throw new ConfigError(problems);
-  }
-  const config = parsed.data;
-  if ((config.CHAT_TLS_CERT === undefined) !== (config.CHAT_TLS_KEY === undefined)) {
-    problems.push('CHAT_TLS_CERT and CHAT_TLS_KEY go together');
-  }
-  if (
-    config.CHAT_AUTH === 'open' &&
-    !LOOPBACK.test(config.CHAT_TCP_HOST) &&
-    !config.CHAT_AUTH_OPEN_ANYWHERE
-  ) {
-    problems.push(
-      `CHAT_AUTH=open trusts every client, and ${config.CHAT_TCP_HOST} is not a loopback address; ` +
-        'use CHAT_AUTH=jwt, or set CHAT_AUTH_OPEN_ANYWHERE=yes if you mean it',
-    );
-  }
-  if (config.CHAT_HEARTBEAT_TIMEOUT_MS <= config.CHAT_HEARTBEAT_MS) {
-    problems.push('CHAT_HEARTBEAT_TIMEOUT_MS must be greater than CHAT_HEARTBEAT_MS');
+  const issues = configSchema.safeParse(given).error?.issues ?? [];
+  const problems = issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+  const wrong = new Set(issues.map((issue) => issue.path[0]));
+  // The rest with defaults for what is wrong, so that the rules find what is wrong beside it.
+  for (const name of wrong) delete given[String(name)];
+  const config = configSchema.parse(given);
+  for (const { of, check } of RULES) {
+    const problem = of.some((name) => wrong.has(name)) ? undefined : check(config);
+    if (problem !== undefined) problems.push(problem);
   }
   if (problems.length > 0) throw new ConfigError(problems);
   const { CHAT_TLS_CERT: cert, CHAT_TLS_KEY: key } = config;
