@@ -5,6 +5,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import t, { type Test } from 'tap';
 import type { Connection, ConnectionListener, Transport } from '../src/io/connection.js';
+import { InputBudget } from '../src/io/input-budget.js';
 import { listenTcp, type TcpOptions } from '../src/io/tcp.js';
 import type { CloseReason } from '../src/shared/closes.js';
 import { id } from '../src/shared/ids.js';
@@ -82,6 +83,7 @@ async function serve(t: Test, options: Partial<TcpOptions> = {}): Promise<Fixtur
       backlog: 128,
       maxFrameBytes: 1024 * 1024,
       outputLimitBytes: 8 * 1024 * 1024,
+      input: new InputBudget(64 * 1024 * 1024),
       tls: null,
       nextId: () => id.connection(++count),
       ...options,

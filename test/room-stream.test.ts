@@ -40,6 +40,7 @@ function setUp() {
   const router = new Router({
     resume: () => undefined,
     overtook: () => undefined,
+    freed: () => undefined,
     holeFound: (stream) => holes.push(stream),
     suspect: (roomIds) => suspects.push(...roomIds),
     inDoubt: () => undefined,
@@ -414,4 +415,82 @@ t.test('entries released for a second time, for another login, come once to who 
       );
     }
   }
+});
+
+/** What is no entry: that the user is in the room, read when it was at `seq`. */
+const alreadyIn = (seq: number, userId: number, connection: FakeConnection) =>
+  entry(seq, {
+    event: null,
+    connection: connection.id,
+    reply: Buffer.from('ok'),
+    notices: [notice(userId, 'add')],
+  });
+
+t.test('who is added with an entry that comes late is told, and misses nothing', async (t) => {
+  const { router, connect, admit, open, holes } = setUp();
+  const [a, b] = [connect(), connect()];
+  admit(a, 1, []);
+  admit(b, 2, []);
+  open(a, null);
+  open(b, null);
+  // The room of a was made twice at once: the answer to the second request overtakes what the first one did.
+  router.apply(alreadyIn(1, 1, a));
+  router.apply(entry(2));
+  router.apply(entry(1, { notices: [notice(1, 'add'), notice(2, 'add')] }));
+  t.same(holes.at(-1)?.hole, { afterSeq: 1, uptoSeq: 2 });
+  router.apply(entry(2));
+  router.apply(entry(3));
+  t.same(a.sent, ['login ok', 'ok', 'entry 2', 'entry 3']);
+  t.same(b.sent, ['login ok', 'add 2', 'entry 2', 'entry 3']);
+});
+
+t.test('who is added while the room is being read for the login of another is told', async (t) => {
+  const { router, connect, admit, open } = setUp();
+  const [a, b] = [connect(), connect()];
+  admit(a, 1, []);
+  open(a, null);
+  admit(b, 2);
+  router.apply(entry(11, { notices: [notice(1, 'add')] }));
+  open(b, 11);
+  router.apply(entry(12));
+  t.same(a.sent, ['login ok', 'add 1', 'entry 12']);
+  t.same(b.sent, ['login ok', 'entry 12']);
+});
+
+t.test('what was read before a removal and comes after it brings nobody back', async (t) => {
+  const { router, login } = setUp();
+  const a = login(1, 10);
+  const b = login(2, 10);
+  router.apply(entry(11, { notices: [notice(2, 'remove')] }));
+  router.apply(alreadyIn(10, 2, b));
+  router.apply(entry(12));
+  t.same(a.sent, ['entry 11', 'entry 12']);
+  t.same(b.sent, ['remove 2', 'ok']);
+});
+
+t.test('a removal that comes after a later read of the room by another login takes effect', async (t) => {
+  const { router, connect, admit, open } = setUp();
+  const [a, b] = [connect(), connect()];
+  admit(a, 1);
+  admit(b, 2);
+  open(a, 12);
+  router.apply(entry(11, { notices: [notice(2, 'remove')] }));
+  open(b, 10);
+  router.apply(entry(12));
+  router.apply(entry(13));
+  t.same(a.sent, ['login ok', 'entry 13']);
+  t.same(b.sent, ['login ok', 'remove 2']);
+});
+
+t.test('a removal that nobody announced takes effect when it is read back for a login', async (t) => {
+  const { router, connect, admit, open } = setUp();
+  const [a, b] = [connect(), connect()];
+  admit(a, 1);
+  admit(b, 2);
+  open(a, 12);
+  open(b, 10);
+  for (const seq of [11, 12]) router.apply(entry(seq, seq === 11 ? { notices: [notice(2, 'remove')] } : {}));
+  router.apply(entry(13));
+  t.same(a.sent, ['login ok', 'entry 13']);
+  t.same(b.sent, ['login ok', 'remove 2']);
 });

@@ -4,6 +4,7 @@ import type { ConnectionId } from '../shared/ids.js';
 import { closeLine } from '../shared/protocol/events.js';
 import { type Connection, type ConnectionListener, LINGER_MS } from './connection.js';
 import { Framer } from './framer.js';
+import type { InputBudget } from './input-budget.js';
 import { linger, lingered } from './linger.js';
 import { Output } from './output.js';
 
@@ -24,6 +25,7 @@ export interface TcpShared {
   readonly listener: ConnectionListener;
   readonly maxFrameBytes: number;
   readonly outputLimitBytes: number;
+  readonly input: InputBudget;
   readonly transport: 'tcp' | 'tls';
   /** Sockets that are not closed yet, refused ones included. */
   readonly open: Set<TcpConnection>;
@@ -47,6 +49,8 @@ export class TcpConnection implements Connection {
   private refused = false;
   private heldByCore = false;
   private full = false;
+  /** Bytes that the budget knows of. */
+  private counted = 0;
   private reading = true;
 
   constructor(id: ConnectionId, socket: Socket, shared: TcpShared) {
@@ -95,7 +99,8 @@ export class TcpConnection implements Connection {
 
   take(): Buffer | 'too-large' | undefined {
     const frame = this.framer.take();
-    if (this.full) this.regulate();
+    this.account();
+    if (!this.reading) this.regulate();
     return frame;
   }
 
@@ -116,6 +121,7 @@ export class TcpConnection implements Connection {
     // Input is read on and thrown away: closing a socket with unread input resets it, and a reset takes
     // the announcement from the client's receive buffer.
     this.framer.clear();
+    this.account();
     this.heldByCore = false;
     this.regulate();
     this.output.end(line ?? (CLOSES[reason].announced ? Buffer.from(closeLine(reason)) : undefined));
@@ -141,7 +147,9 @@ export class TcpConnection implements Connection {
     if (this.reason !== undefined) return;
     const told = this.framer.readable;
     this.framer.push(chunk);
-    if (!told && this.framer.readable) this.shared.listener.readable(this);
+    const readable = this.framer.readable;
+    this.account();
+    if (!told && readable) this.shared.listener.readable(this);
     this.regulate();
   }
 
@@ -168,6 +176,8 @@ export class TcpConnection implements Connection {
     const drops = dropped > 0 ? `${dropped} volatile lines dropped` : undefined;
     const detail = [this.detail, drops].filter((part) => part !== undefined).join(', ');
     this.framer.clear();
+    this.account();
+    this.shared.input.leave(this);
     this.output.clear();
     if (!this.refused) {
       if (detail === '') listener.closed(this, this.reason);
@@ -177,13 +187,29 @@ export class TcpConnection implements Connection {
     if (open.size === 0) this.shared.emptied?.();
   }
 
+  mayRead(): void {
+    this.regulate();
+  }
+
+  /** Tells the budget what came or went. */
+  private account(): void {
+    const change = this.framer.bytes - this.counted;
+    if (change === 0) return;
+    this.counted = this.framer.bytes;
+    this.shared.input.moved(change);
+  }
+
   /** Reads or stops reading, for the core's reasons or ours. */
   private regulate(): void {
-    const limit = this.shared.maxFrameBytes + READ_AHEAD_BYTES;
+    const { maxFrameBytes, input } = this.shared;
+    const limit = maxFrameBytes + READ_AHEAD_BYTES;
     this.full = this.framer.bytes > (this.full ? limit / 2 : limit);
-    const reading = !this.full && !this.heldByCore;
+    const crowded = input.isTight && this.framer.readable;
+    const reading = !this.full && !this.heldByCore && !crowded;
     if (reading === this.reading) return;
     this.reading = reading;
+    if (crowded) input.wait(this);
+    else input.leave(this);
     if (reading) {
       this.receivedAt = performance.now();
       this.socket.resume();

@@ -2,6 +2,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { createSecureContext, TLSSocket } from 'node:tls';
 import type { ConnectionId } from '../shared/ids.js';
 import type { ConnectionListener, Transport } from './connection.js';
+import type { InputBudget } from './input-budget.js';
 import { TcpConnection, type TcpShared } from './tcp-connection.js';
 
 /** When the operating system begins to probe a silent peer, ms; the heartbeat notices most deaths before. */
@@ -17,6 +18,8 @@ export interface TcpOptions {
   readonly maxFrameBytes: number;
   /** Bytes that may wait for one client. */
   readonly outputLimitBytes: number;
+  /** What all connections may hold together; one for all transports of a process. */
+  readonly input: InputBudget;
   /** Contents (not paths) of the PEM files, or `null` for plain TCP. */
   readonly tls: { readonly cert: string; readonly key: string } | null;
   /** The next id, never given before in this process. */
@@ -34,6 +37,7 @@ export async function listenTcp(options: TcpOptions, listener: ConnectionListene
     listener,
     maxFrameBytes: options.maxFrameBytes,
     outputLimitBytes: options.outputLimitBytes,
+    input: options.input,
     transport: secureContext === undefined ? 'tcp' : 'tls',
     open: new Set(),
     emptied: undefined,

@@ -45,6 +45,9 @@ export class Client {
   /** A frame over the limit came; nothing after it is taken. */
   isOversized = false;
   isClosed = false;
+  /** Since when requests wait because replies are not read, and how much waited then; 0 = they don't. */
+  unreadSince = 0;
+  unreadBytes = 0;
   /** Of the token bucket for `CHAT_FRAMES_PER_SECOND`. */
   tokens = Number.POSITIVE_INFINITY;
   refilledAt = 0;

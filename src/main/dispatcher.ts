@@ -34,6 +34,8 @@ const TRANSFER_BYTES = 64 * 1024;
 const STUCK_MS = 150;
 const MAX_OVERTAKING_BYTES = 512;
 const MAX_OVERTAKING_FRAMES = 16;
+/** Frames that were taken to be looked at, and have to wait after all, hold no more than this together. */
+const MAX_HELD_BYTES = 16 * 1024 * 1024;
 const TICK_MS = 50;
 
 interface Batch {
@@ -212,6 +214,8 @@ export class Dispatcher {
     const taken: Frame[] = [];
     let bytes = 0;
     while (taken.length < count && bytes < maxBytes) {
+      // Who does not read replies gets no more of them to leave unread: requests wait instead.
+      if (client.frames[0]?.continuation !== true && this.#isUnread(client)) break;
       const frame = client.frames.shift() ?? this.#pull(client);
       if (frame === undefined) break;
       taken.push(frame);
@@ -222,14 +226,25 @@ export class Dispatcher {
     return taken;
   }
 
+  /** Whether so much waits for the client to be read that its next requests have to wait too. */
+  #isUnread(client: Client): boolean {
+    const { pendingOutput, readable } = client.connection;
+    if (pendingOutput <= this.#maxPendingOutput) {
+      client.unreadSince = 0;
+      return false;
+    }
+    // As long as it gets less, the client reads.
+    if (client.unreadSince === 0 || pendingOutput < client.unreadBytes) {
+      client.unreadSince = performance.now();
+      client.unreadBytes = pendingOutput;
+    }
+    if (client.frames.length > 0 || readable) this.#throttled.add(client);
+    return true;
+  }
+
   /** Takes one frame off the connection, if its rate allows. */
   #pull(client: Client): Frame | undefined {
     const { connection } = client;
-    // Who does not read replies gets no more of them to leave unread: requests wait instead.
-    if (connection.pendingOutput > this.#maxPendingOutput) {
-      if (connection.readable) this.#throttled.add(client);
-      return undefined;
-    }
     if (this.#framesPerSecond > 0 && !this.#spendToken(client)) return undefined;
     const bytes = client.isOversized ? undefined : connection.take();
     if (bytes === 'too-large') {
@@ -333,14 +348,17 @@ export class Dispatcher {
     const isBlocked = this.#running >= this.#pool.threads * BATCHES_PER_THREAD;
     const waiting = new Set(stuck.flatMap((batch) => batch.clients));
     if (isBlocked) for (const client of this.#ready) waiting.add(client);
+    let held = 0;
+    for (const { frames } of waiting) for (const { bytes } of frames) held += bytes.length;
     const clients: Client[] = [];
     for (const client of waiting) {
       if (clients.length === MAX_BATCH_FRAMES) break;
-      if (client.isClosed) continue;
-      while (client.frames.length < MAX_OVERTAKING_FRAMES) {
+      if (client.isClosed || this.#isUnread(client)) continue;
+      while (client.frames.length < MAX_OVERTAKING_FRAMES && held < MAX_HELD_BYTES) {
         const frame = this.#pull(client);
         if (frame === undefined) break;
         client.frames.push(frame);
+        held += frame.bytes.length;
       }
       const unseen = client.frames.filter(
         (frame) => !frame.seen && frame.bytes.length <= MAX_OVERTAKING_BYTES,

@@ -46,6 +46,10 @@ export class Liveness {
     } else if (client.expiresAt > 0) {
       this.#checkToken(client, wallClock);
     }
+    // It may be gone without a word, or have forgotten us; its requests wait, so no heartbeat is due to tell.
+    if (client.unreadSince > 0 && now - client.unreadSince > this.#options.heartbeatTimeoutMs) {
+      connection.close('SLOW_CONSUMER');
+    }
     // A client that we read slowly is not silent.
     if (now - connection.lastReceivedAt > this.#options.heartbeatTimeoutMs && client.isIdle) {
       connection.close('HEARTBEAT_TIMEOUT');

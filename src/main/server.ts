@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LINGER_MS, type Transport } from '../io/connection.js';
+import { InputBudget } from '../io/input-budget.js';
 import { listenTcp } from '../io/tcp.js';
 import type { Config } from '../shared/config.js';
 import type { RoomId, SessionId } from '../shared/ids.js';
@@ -23,6 +24,8 @@ import { WorkerPool } from './worker-pool.js';
 export const FEATURES: readonly string[] = [];
 
 const LISTEN_BACKLOG = 4096;
+/** What all clients together may have sent ahead of what the workers take; more where a few frames would fill it. */
+const MIN_INPUT_BYTES = 64 * 1024 * 1024;
 const MAINTAIN_MS = 5000;
 /** Sooner after an outage: users are not online while the lease has run out. */
 const MAINTAIN_RETRY_MS = 1000;
@@ -191,6 +194,7 @@ export class ChatServer {
         backlog: LISTEN_BACKLOG,
         maxFrameBytes: config.CHAT_MAX_FRAME_BYTES,
         outputLimitBytes: config.CHAT_OUTPUT_LIMIT_BYTES,
+        input: new InputBudget(Math.max(MIN_INPUT_BYTES, 4 * config.CHAT_MAX_FRAME_BYTES)),
         tls:
           tls === null ? null : { cert: readFileSync(tls.cert, 'utf8'), key: readFileSync(tls.key, 'utf8') },
         nextId: () => this.#gatekeeper.nextId(),

@@ -136,6 +136,8 @@ const CHANGES = ['none', 'add', 'remove'] as const;
 const CLOSE_REASONS = Object.keys(CLOSES) as CloseReason[];
 
 const FIRST_BUFFER_BYTES = 16 * 1024;
+/** A line is large from so many UTF-16 code units on. */
+const LARGE_LINE = 32 * 1024;
 /** UTF-16 code units become at most three bytes each in UTF-8. */
 const MAX_BYTES_PER_UNIT = 3;
 
@@ -147,12 +149,20 @@ export class EffectWriter {
   #numbers: number[] = [];
   #bytes = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES);
   #used = 0;
+  /** Large replies so far, bytes: what a connection should read before it gets more. */
+  readonly #large = new Map<ConnectionId, number>();
+
+  /** Bytes of the large replies to this connection since the writer was made. */
+  largeReplies(connection: ConnectionId): number {
+    return this.#large.get(connection) ?? 0;
+  }
 
   get isEmpty(): boolean {
     return this.#numbers.length === 0;
   }
 
   reply(connection: ConnectionId, line: string): void {
+    this.#noteLarge(connection, line);
     this.#numbers.push(OP.reply, connection);
     this.#line(line);
   }
@@ -167,6 +177,9 @@ export class EffectWriter {
     notices?: readonly { userId: UserId; change: Notice['change']; line: string }[];
   }): void {
     const replaces = effect.replaces === true ? 1 : 0;
+    if (effect.connection !== undefined && effect.reply !== undefined) {
+      this.#noteLarge(effect.connection, effect.reply);
+    }
     this.#numbers.push(OP.room, effect.roomId, effect.seq, effect.connection ?? 0, replaces);
     this.#line(effect.reply ?? '');
     this.#line(effect.event ?? '');
@@ -267,6 +280,10 @@ export class EffectWriter {
     if (this.#bytes.length > 16 * FIRST_BUFFER_BYTES)
       this.#bytes = Buffer.allocUnsafeSlow(FIRST_BUFFER_BYTES);
     return pack;
+  }
+
+  #noteLarge(connection: ConnectionId, line: string): void {
+    if (line.length > LARGE_LINE) this.#large.set(connection, this.largeReplies(connection) + line.length);
   }
 
   #list(ids: readonly number[]): void {

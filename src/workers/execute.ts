@@ -73,8 +73,10 @@ export async function executeBatch(
     const ahead = setTimeout(() => void answerAhead(ctx, parser, queues).then(flush), STUCK_MS);
     const finish = async ({ queues, run }: Job): Promise<void> => {
       await run();
-      for (const { slot, next } of queues) {
-        if (next >= slot.frames.length) ctx.effects.freed(slot.caller.connection);
+      for (const queue of queues) {
+        if (isOwedMuch(ctx, queue)) handBack(ctx, queue);
+        const { caller, frames } = queue.slot;
+        if (queue.next >= frames.length) ctx.effects.freed(caller.connection);
       }
       flush();
     };
@@ -82,6 +84,18 @@ export async function executeBatch(
     clearTimeout(ahead);
     queues = queues.filter((queue) => queue.next < queue.slot.frames.length);
   }
+}
+
+/** Whether the connection has so much to read that its later frames should wait until it has. */
+function isOwedMuch(ctx: WorkerContext, { slot, next, answered }: Queue): boolean {
+  if (next >= slot.frames.length || answered !== undefined) return false;
+  return ctx.effects.largeReplies(slot.caller.connection) > ctx.maxReplyBytes / 4;
+}
+
+/** Gives the frames that are left back to the main thread, which knows what the client has read. */
+function handBack(ctx: WorkerContext, queue: Queue): void {
+  ctx.effects.continue(queue.slot.caller.connection, queue.next, '');
+  queue.next = queue.slot.frames.length;
 }
 
 /** Something to run, and whose frames it takes. */
