@@ -112,9 +112,11 @@ CREATE TABLE chat_session (
   KEY chat_session_process (process_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
--- When a user's last session ended.
-CREATE TABLE chat_last_active (
+-- When a user's sessions last changed. Its row lock puts the logins and logouts of one user in order, and version
+-- counts them, so that an older presence event can't overtake a newer one.
+CREATE TABLE chat_presence (
   user_id        BIGINT NOT NULL,
   last_active_at DATETIME(3) NOT NULL,
+  version        BIGINT NOT NULL,
   PRIMARY KEY (user_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
