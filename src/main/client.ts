@@ -1,5 +1,5 @@
 import type { Connection } from '../io/connection.js';
-import { type ConnectionId, id, type RoomId, type Seq, type SessionId, type UserId } from '../shared/ids.js';
+import { type ConnectionId, id, type RoomId, type SessionId, type UserId } from '../shared/ids.js';
 import type { Hold, LineKind } from './hold.js';
 import type { RoomStream } from './room-stream.js';
 
@@ -26,8 +26,6 @@ export class Client {
   /** The rooms whose entries the connection gets. */
   readonly rooms = new Set<RoomStream>();
   hold: Hold | null = null;
-  /** Entries up to here were in the login's reply, although the room's stream has not released them yet. */
-  covered: Map<RoomId, Seq> | null = null;
   /** Whose presence the connection is told. */
   watching: ReadonlySet<UserId> | null = null;
   /** Not null while the states of `watching` are being read. */
@@ -72,23 +70,6 @@ export class Client {
   /** A line of a room, with `seq` if it stands at an entry: now, or after the login's reply. */
   deliver(line: Buffer, roomId: RoomId, kind: LineKind, seq = Number.POSITIVE_INFINITY): void {
     if (this.hold !== null) this.hold.add(line, roomId, kind, seq);
-    else if (!this.isCovered(roomId, seq)) this.connection.send(line, kind === 'volatile');
-  }
-
-  /** Says that the connection has the room's entries up to `seq` already. */
-  cover(roomId: RoomId, seq: Seq): void {
-    this.covered ??= new Map();
-    this.covered.set(roomId, id.seq(Math.max(seq, this.covered.get(roomId) ?? 0)));
-  }
-
-  /** Whether the login's reply has told of this entry already. Forgets the room once its stream has caught up. */
-  isCovered(roomId: RoomId, seq: number): boolean {
-    if (this.covered === null || seq === Number.POSITIVE_INFINITY) return false;
-    const upto = this.covered.get(roomId);
-    if (upto === undefined) return false;
-    if (seq <= upto) return true;
-    this.covered.delete(roomId);
-    if (this.covered.size === 0) this.covered = null;
-    return false;
+    else this.connection.send(line, kind === 'volatile');
   }
 }

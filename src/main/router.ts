@@ -159,7 +159,7 @@ export class Router implements StreamOwner {
       // Nobody here is in the room. Somebody may be after this: then it begins here, and what was said before
       // anybody listened is looked up.
       if (!effect.notices.some((notice) => notice.change === 'add' && this.#users.has(notice.userId))) {
-        this.releaseLate(effect);
+        this.#replyOnly(effect);
         return;
       }
       stream = this.#openStream(effect.roomId);
@@ -170,44 +170,75 @@ export class Router implements StreamOwner {
   }
 
   release(stream: RoomStream, effect: RoomEffect): void {
-    const { event, reply, connection } = effect;
-    const notices = event !== null && stream.isReplay(effect.seq) ? [] : effect.notices;
-    const origin = connection === 0 ? undefined : this.#clients.get(connection);
-    // What is no entry comes after the entry that it names: no reply that tells of that one covers it.
-    const place = event === null ? Number.POSITIVE_INFINITY : effect.seq;
+    const origin = this.#originOf(effect);
     // Who leaves does not get the entry that says so; who joins finds it in what they are given.
-    for (const notice of notices) {
-      if (notice.change !== 'remove') continue;
-      for (const client of this.#users.get(notice.userId) ?? []) {
-        // A login's reply that tells of a later entry says that the user has come back since.
-        if (client.isCovered(stream.roomId, place) || !this.#leave(client, stream)) continue;
-        if (client !== origin) client.deliver(notice.line, stream.roomId, 'removed', place);
-      }
-    }
-    if (event !== null) this.#broadcast(stream, effect, event, origin);
-    for (const notice of notices) {
-      if (notice.change === 'remove') continue;
-      for (const client of this.#users.get(notice.userId) ?? []) {
-        const isAdded = notice.change === 'add';
-        if (isAdded && !this.#enter(client, stream)) continue;
-        if (client === origin) continue;
-        if (isAdded) client.deliver(notice.line, stream.roomId, 'added', effect.seq);
-        else client.deliver(notice.line, stream.roomId, 'other');
-      }
-    }
-    if (reply !== null && !effect.replaces) origin?.connection.send(reply);
+    this.#takeOut(stream, effect, origin);
+    if (effect.event !== null) this.#broadcast(stream, effect, effect.event, origin);
+    const isReplay = effect.event !== null && stream.isReplay(effect.seq);
+    if (!isReplay) this.#inform(effect, origin);
+    this.#bringIn(stream, effect, origin);
+    if (effect.reply !== null && !effect.replaces) origin?.connection.send(effect.reply);
     if (stream.clients.size === 0) this.#closeStream(stream);
   }
 
-  releaseLate(effect: RoomEffect): void {
-    if (effect.reply !== null) this.#clients.get(effect.connection)?.connection.send(effect.reply);
+  releaseLate(stream: RoomStream, effect: RoomEffect): void {
+    const origin = this.#originOf(effect);
+    this.#takeOut(stream, effect, origin);
+    this.#inform(effect, origin);
+    this.#bringIn(stream, effect, origin);
+    this.#replyOnly(effect);
+    if (stream.clients.size === 0) this.#closeStream(stream);
+  }
+
+  #originOf({ connection }: RoomEffect): Client | undefined {
+    return connection === 0 ? undefined : this.#clients.get(connection);
+  }
+
+  #replyOnly({ reply, connection }: RoomEffect): void {
+    if (reply !== null) this.#clients.get(connection)?.connection.send(reply);
+  }
+
+  #takeOut(stream: RoomStream, { event, seq, notices }: RoomEffect, origin: Client | undefined): void {
+    // What is no entry comes after the entry that it names.
+    const place = event === null ? Number.POSITIVE_INFINITY : seq;
+    for (const { change, userId, line } of notices) {
+      if (change !== 'remove') continue;
+      stream.noteRemoval(userId, place);
+      for (const client of this.#users.get(userId) ?? []) {
+        const upto = stream.clients.get(client);
+        if (upto === undefined || upto >= place) continue;
+        this.#leave(client, stream);
+        if (client !== origin) client.deliver(line, stream.roomId, 'removed', place);
+      }
+    }
+  }
+
+  #bringIn(stream: RoomStream, { seq, notices }: RoomEffect, origin: Client | undefined): void {
+    for (const { change, userId, line } of notices) {
+      if (change !== 'add' || stream.isRemovedSince(userId, seq)) continue;
+      for (const client of this.#users.get(userId) ?? []) {
+        if (!this.#enter(client, stream, seq)) continue;
+        if (client !== origin) client.deliver(line, stream.roomId, 'added', seq);
+        // Others told it later than the room has gone on: what it has missed comes once more.
+        if (client.hold === null) stream.rewind(seq, client);
+      }
+    }
+  }
+
+  #inform({ roomId, notices }: RoomEffect, origin: Client | undefined): void {
+    for (const { change, userId, line } of notices) {
+      if (change !== 'none') continue;
+      for (const client of this.#users.get(userId) ?? []) {
+        if (client !== origin) client.deliver(line, roomId, 'other');
+      }
+    }
   }
 
   /** The room was deleted at `seq`, and what said so is lost: everybody here is told. */
   deleted(stream: RoomStream, seq: Seq, actorId: UserId): void {
     const { roomId } = stream;
     const line = Buffer.from(eventLine('room.removed', { roomId, reason: 'deleted', actorId }));
-    const userIds = new Set([...stream.clients].map((client) => client.userId));
+    const userIds = new Set([...stream.clients.keys()].map((client) => client.userId));
     const notices = [...userIds].map((userId) => ({ userId, change: 'remove', line }) as const);
     const connection = id.connection(0);
     stream.accept({
@@ -229,8 +260,8 @@ export class Router implements StreamOwner {
   #broadcast(stream: RoomStream, effect: RoomEffect, event: Buffer, origin: Client | undefined): void {
     const { roomId, seq } = effect;
     const replaced = effect.replaces ? origin : undefined;
-    for (const client of stream.clients) {
-      if (client !== replaced) client.deliver(event, roomId, 'entry', seq);
+    for (const [client, upto] of stream.clients) {
+      if (seq > upto && client !== replaced) client.deliver(event, roomId, 'entry', seq);
     }
     if (replaced !== undefined && effect.reply !== null) replaced.connection.send(effect.reply);
     if (log.message.debugging) {
@@ -244,7 +275,7 @@ export class Router implements StreamOwner {
   }
 
   #receipt({ roomId, connection, line }: Extract<Effect, { kind: 'receipt' }>): void {
-    for (const client of this.#rooms.get(roomId)?.clients ?? []) {
+    for (const client of this.#rooms.get(roomId)?.clients.keys() ?? []) {
       if (client.id !== connection) client.deliver(line, roomId, 'other');
     }
   }
@@ -258,21 +289,22 @@ export class Router implements StreamOwner {
       return;
     }
     client.connection.send(reply);
-    for (const other of stream.clients) {
+    for (const other of stream.clients.keys()) {
       if (other.userId !== client.userId) other.deliver(event, roomId, 'volatile');
     }
   }
 
-  #enter(client: Client, stream: RoomStream): boolean {
+  /** Puts the connection into the room, which it has up to `upto`; false if it is in it. */
+  #enter(client: Client, stream: RoomStream, upto: Seq): boolean {
     if (stream.clients.has(client)) return false;
-    stream.clients.add(client);
+    // During a login everything is held, and looked at when the reply is there.
+    stream.clients.set(client, client.hold === null ? upto : id.seq(0));
     client.rooms.add(stream);
     return true;
   }
 
   #leave(client: Client, stream: RoomStream): boolean {
     client.rooms.delete(stream);
-    client.covered?.delete(stream.roomId);
     return stream.clients.delete(client);
   }
 
@@ -307,7 +339,7 @@ export class Router implements StreamOwner {
     const devices = this.#users.get(userId);
     if (devices === undefined) this.#users.set(userId, new Set([client]));
     else devices.add(client);
-    for (const roomId of roomIds) this.#enter(client, this.#openStream(roomId));
+    for (const roomId of roomIds) this.#enter(client, this.#openStream(roomId), id.seq(0));
   }
 
   #opened({ connection, reply, rooms }: Extract<Effect, { kind: 'opened' }>): void {
@@ -343,20 +375,12 @@ export class Router implements StreamOwner {
    */
   #align(client: Client, roomId: RoomId, upto: Seq): boolean {
     const stream = this.#openStream(roomId);
-    const isUnheard = this.#enter(client, stream);
+    const isUnheard = this.#enter(client, stream, upto);
+    stream.clients.set(client, upto);
     stream.startAt(upto);
-    const position = stream.position ?? upto;
-    if (position < upto) {
-      client.cover(roomId, upto);
-      stream.knows(upto);
-    } else if (position > upto) {
-      // Another login said where the room stands, with a later read than ours: go back and read for this one.
-      for (const other of stream.clients) {
-        // Who is still logging in has both releases held, and sorts them out by itself.
-        if (other !== client && other.hold === null) other.cover(roomId, position);
-      }
-      stream.rewind(upto);
-    }
+    if ((stream.position ?? upto) < upto) stream.knows(upto);
+    // Another login said where the room stands, with a later read than ours: go back and read for this one.
+    else stream.rewind(upto, client);
     return isUnheard;
   }
 
@@ -372,7 +396,6 @@ export class Router implements StreamOwner {
     client.rooms.clear();
     this.#unwatch(client);
     client.hold = null;
-    client.covered = null;
     client.userId = id.user(0);
     client.sessionId = id.session(0);
     client.expiresAt = 0;
