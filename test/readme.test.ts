@@ -45,7 +45,7 @@ t.test('the conversation of the README works as it is written', async (t) => {
       .find(({ language }) => language === 'json')
       ?.content.trim()
       .split('\n') ?? [];
-  t.equal(lines.length, 3);
+  t.equal(lines.length, 4);
   for (const line of [...lines, lines[1] ?? '']) {
     const { id, type }: { id: number; type: string } = JSON.parse(line);
     mina.client.sendRaw(`${line}\n`);
