@@ -260,3 +260,33 @@ t.test(
     );
   },
 );
+
+t.test('INTERNAL: a bug in one request answers nobody else of its packet twice', async (t) => {
+  const here = server.within(t);
+  const jun = await here.phone('jun');
+  const foreign = await here.room(jun);
+  const client = await ChatClient.connect({ host: '127.0.0.1', port: server.port });
+  t.teardown(() => client.destroy());
+  await client.login({ token: await tokenFor(5) }, { id: 'x' });
+  const { room } = await client.request('room.create', { name: 'x' });
+  const frame = (id: string, type: string, data: object) => `${JSON.stringify({ id, type, data })}\n`;
+  const send = (id: string, roomId: number) =>
+    frame(id, 'message.send', { roomId, clientMessageId: id, kind: 'text', text: id });
+  // Who is banned is looked up for those who are not in the room.
+  await server.sql('RENAME TABLE chat_ban TO away');
+  client.sendRaw(send('a', room.id) + send('b', foreign.id) + send('c', room.id));
+  for (const id of ['a', 'b', 'c']) {
+    const expected =
+      id === 'b' ? { error: { code: 'INTERNAL' } } : { type: 'ok', data: { duplicate: false } };
+    t.match(await client.waitForReply(id), expected, `message.send ${id}`);
+  }
+  const read = (id: string, roomId: number) => frame(id, 'message.read', { roomId, seq: 1 });
+  client.sendRaw(read('d', room.id) + read('e', foreign.id) + read('f', room.id));
+  for (const id of ['d', 'e', 'f']) {
+    const expected = id === 'e' ? { error: { code: 'INTERNAL' } } : { type: 'ok' };
+    t.match(await client.waitForReply(id), expected, `message.read ${id}`);
+  }
+  await server.sql('RENAME TABLE away TO chat_ban');
+  await client.request('user.get', { userIds: [] });
+  t.strictSame(client.unmatched, []);
+});

@@ -8,11 +8,11 @@ import type { RequestId, RequestType } from '../shared/protocol/requests.js';
 import { refuseNonMember } from './access.js';
 import { openSession } from './commands/auth-login.js';
 import { type BatchedType, COMMANDS, WITHOUT_DATABASE } from './commands/index.js';
-import { sendMessages } from './commands/message-send.js';
+import { refuseOutsider, sendMessages } from './commands/message-send.js';
 import { readSubscribed } from './commands/presence-subscribe.js';
 import { type Command, REPLIED, type Request, type WorkerContext } from './context.js';
 import { type Continuation, decodeContinuation } from './continuations.js';
-import { type MarkRequest, moveMarks } from './marks.js';
+import { type MarkRequest, moveMarks, refuseMark } from './marks.js';
 import type { Parsed, ParsedRequest, RequestParser } from './parse.js';
 import { isMember } from './store/members.js';
 import { findRoom } from './store/rooms.js';
@@ -65,8 +65,8 @@ export async function executeBatch(
     for (const queue of queues) takeStage(ctx, parser, queue, stage);
     const { sends, marks, senders, markers } = stage;
     const jobs: Job[] = [];
-    if (sends.length > 0) jobs.push({ queues: senders, run: () => runSends(ctx, sends) });
-    if (marks.length > 0) jobs.push({ queues: markers, run: () => runMarks(ctx, marks) });
+    if (sends.length > 0) jobs.push({ queues: senders, run: () => runSends(ctx, sends, flush) });
+    if (marks.length > 0) jobs.push({ queues: markers, run: () => runMarks(ctx, marks, flush) });
     jobs.push(...stage.others);
     // What was refused at once, and what is done first, does not wait for the rest.
     flush();
@@ -166,24 +166,38 @@ function takeStage(ctx: WorkerContext, parser: RequestParser, queue: Queue, stag
   }
 }
 
-async function runSends(ctx: WorkerContext, sends: readonly Request<'message.send'>[]): Promise<void> {
+async function runSends(
+  ctx: WorkerContext,
+  sends: readonly Request<'message.send'>[],
+  flush: () => void,
+): Promise<void> {
+  let outsiders: readonly Request<'message.send'>[];
   try {
-    await sendMessages(ctx, sends);
+    outsiders = await sendMessages(ctx, sends);
   } catch (error) {
     if (sends.length === 1) return replyInternal(ctx, sends, 'message.send', error);
     // One of them breaks the batch: alone, it breaks nobody else's.
-    for (const send of sends) await runSends(ctx, [send]);
+    for (const send of sends) await runSends(ctx, [send], flush);
+    return;
+  }
+  if (outsiders.length > 0) flush();
+  for (const send of outsiders) {
+    await guarded(ctx, send, 'message.send', () => refuseOutsider(ctx, send));
   }
 }
 
-async function runMarks(ctx: WorkerContext, marks: readonly MarkRequest[]): Promise<void> {
+async function runMarks(ctx: WorkerContext, marks: readonly MarkRequest[], flush: () => void): Promise<void> {
+  let outsiders: readonly MarkRequest[];
   try {
-    await moveMarks(ctx, marks);
+    outsiders = await moveMarks(ctx, marks);
   } catch (error) {
     const requests = marks.map((mark) => mark.request);
     if (marks.length === 1) return replyInternal(ctx, requests, marks[0]?.type ?? 'message.read', error);
-    for (const mark of marks) await runMarks(ctx, [mark]);
+    for (const mark of marks) await runMarks(ctx, [mark], flush);
+    return;
   }
+  if (outsiders.length > 0) flush();
+  for (const mark of outsiders) await guarded(ctx, mark.request, mark.type, () => refuseMark(ctx, mark));
 }
 
 async function runOne(ctx: WorkerContext, { caller, executed, parsed }: Step): Promise<void> {

@@ -34,15 +34,22 @@ type Result =
   | { readonly mark: MarkRequest; readonly failure: Failure }
   | { readonly mark: MarkRequest; readonly outside: true };
 
-/** All marks of a batch in one transaction, as a room of a hundred answers every message with a hundred of them. */
-export async function moveMarks(ctx: WorkerContext, requests: readonly MarkRequest[]): Promise<void> {
+/**
+ * All marks of a batch in one transaction, as a room of a hundred answers every message with a hundred of them.
+ * Returns those that are still to be answered, with {@link refuseMark}: nobody else waits for that look.
+ */
+export async function moveMarks(
+  ctx: WorkerContext,
+  requests: readonly MarkRequest[],
+): Promise<MarkRequest[]> {
   const results = await ctx.db.transaction((sql) => move(sql, requests));
   if (isFailure(results)) {
     for (const { request } of requests) {
       ctx.effects.reply(request.caller.connection, errorLine(request.id, results));
     }
-    return;
+    return [];
   }
+  const outsiders: MarkRequest[] = [];
   for (const result of results) {
     const { caller, id: requestId, data } = result.mark.request;
     if ('ok' in result) {
@@ -56,13 +63,20 @@ export async function moveMarks(ctx: WorkerContext, requests: readonly MarkReque
     } else if ('failure' in result) {
       ctx.effects.reply(caller.connection, errorLine(requestId, result.failure));
     } else {
-      const roomId = id.room(data.roomId);
-      const refusal = await ctx.db.read(async (sql) =>
-        refuseNonMember(sql, roomId, caller.userId, await findRoom(sql, roomId)),
-      );
-      ctx.effects.reply(caller.connection, errorLine(requestId, refusal));
+      outsiders.push(result.mark);
     }
   }
+  return outsiders;
+}
+
+/** Answers a mark of a user who is not in the room. */
+export async function refuseMark(ctx: WorkerContext, { request }: MarkRequest): Promise<void> {
+  const { caller, id: requestId, data } = request;
+  const roomId = id.room(data.roomId);
+  const refusal = await ctx.db.read(async (sql) =>
+    refuseNonMember(sql, roomId, caller.userId, await findRoom(sql, roomId)),
+  );
+  ctx.effects.reply(caller.connection, errorLine(requestId, refusal));
 }
 
 async function move(sql: Transaction, requests: readonly MarkRequest[]): Promise<Result[]> {

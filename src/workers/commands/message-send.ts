@@ -27,21 +27,25 @@ type Result =
  * All sends of a batch in one transaction: lock the rooms in id order, check membership, give out `seq`, one
  * multi-row insert, move the rooms' heads and the senders' marks, commit. The first try assumes that no send is a
  * repetition; if the unique key says otherwise, a second one looks the repeated ones up.
+ *
+ * Returns the sends that are still to be answered, with {@link refuseOutsider}: nobody else waits for that look.
  */
-export async function sendMessages(ctx: WorkerContext, sends: readonly Send[]): Promise<void> {
+export async function sendMessages(ctx: WorkerContext, sends: readonly Send[]): Promise<Send[]> {
   const results = await storeOnce(ctx.db, sends);
   if (isFailure(results)) {
     for (const { caller, id: requestId } of sends) {
       ctx.effects.reply(caller.connection, errorLine(requestId, results));
     }
-    return;
+    return [];
   }
+  const outsiders: Send[] = [];
   for (const result of results) {
     if ('entry' in result) emitEntry(ctx, result.send, result.entry);
     else if ('original' in result) replyOriginal(ctx.effects, result.send, result.original);
     else if ('failure' in result) replyFailure(ctx.effects, result.send, result.failure);
-    else await explain(ctx, result.send);
+    else outsiders.push(result.send);
   }
+  return outsiders;
 }
 
 async function storeOnce(db: Database, sends: readonly Send[]): Promise<Result[] | Failure> {
@@ -241,7 +245,7 @@ function replyFailure(effects: EffectWriter, { caller, id: requestId }: Send, fa
  * The sender is not in the room. A repetition of something sent while they were still finds its original: the
  * client only wants to know what became of it.
  */
-async function explain(ctx: WorkerContext, send: Send): Promise<void> {
+export async function refuseOutsider(ctx: WorkerContext, send: Send): Promise<void> {
   const roomId: RoomId = id.room(send.data.roomId);
   const { userId } = send.caller;
   const answer = await ctx.db.read(async (sql) => {
