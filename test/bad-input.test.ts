@@ -117,8 +117,9 @@ t.test('deep nesting: a frame of nothing but brackets is refused, not recursed i
     t.match(await client.waitForReply(null), { error: { code: 'BAD_JSON' } }, what);
     await works(t, client, what);
   }
-  const nested = deep('[', ']');
-  const objects = deep('{"a":', '}');
+  // Fifty thousand levels are as deep as half a million, and the tests get on.
+  const nested = deep('[', ']', 100_000);
+  const objects = deep('{"a":', '}', 300_000);
   const read: [string, string][] = [
     [`{"id":"deep","type":"ping","data":${nested}}`, 'data'],
     [`{"id":"deep","type":"ping","data":${objects}}`, 'data.a'],
