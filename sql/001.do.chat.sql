@@ -1,6 +1,8 @@
 -- The schema of the chat. MySQL 8.0+ and MariaDB 10.6+ alike. Every table starts with chat_, because the
 -- database is shared with the site. Collations are named, as the two servers differ in their defaults.
 -- room_id leads every hot key, so that the tables shard by room.
+--
+-- IF NOT EXISTS throughout: DDL commits by itself, and a migration that was interrupted is run again from its start.
 
 -- The user directory. A site with its own users puts a view of the same columns in its place (README); the
 -- chat only reads it, so nothing refers to it with a foreign key.
@@ -15,7 +17,7 @@ CREATE TABLE IF NOT EXISTS chat_user (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
 -- Passwords of users that `sarangbang user add --password` made; not read by the chat.
-CREATE TABLE chat_credential (
+CREATE TABLE IF NOT EXISTS chat_credential (
   user_id       BIGINT NOT NULL,
   password_hash VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   changed_at    DATETIME(3) NOT NULL,
@@ -24,7 +26,7 @@ CREATE TABLE chat_credential (
 
 -- last_seq and last_ordinal move under the row's lock, in the transaction that inserts the entries: that is what
 -- makes a room a stream without holes. deleted_at keeps the history of a room that is gone.
-CREATE TABLE chat_room (
+CREATE TABLE IF NOT EXISTS chat_room (
   id             BIGINT NOT NULL AUTO_INCREMENT,
   kind           ENUM('group', 'direct') NOT NULL,
   name           VARCHAR(100) NULL,
@@ -50,7 +52,7 @@ CREATE TABLE chat_room (
 
 -- The marks are high-water marks; read_ordinal is the ordinal of the entry at read_seq, so that
 -- unread = chat_room.last_ordinal - read_ordinal.
-CREATE TABLE chat_member (
+CREATE TABLE IF NOT EXISTS chat_member (
   room_id       BIGINT NOT NULL,
   user_id       BIGINT NOT NULL,
   joined_at     DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3),
@@ -61,7 +63,7 @@ CREATE TABLE chat_member (
   KEY chat_member_user (user_id, room_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
-CREATE TABLE chat_ban (
+CREATE TABLE IF NOT EXISTS chat_ban (
   room_id   BIGINT NOT NULL,
   user_id   BIGINT NOT NULL,
   banned_by BIGINT NOT NULL,
@@ -71,7 +73,7 @@ CREATE TABLE chat_ban (
 
 -- The streams. Clustered by (room_id, seq): a page of history is a range scan. ordinal counts the text and image
 -- entries up to here. body is the text, or JSON for image and system.
-CREATE TABLE chat_entry (
+CREATE TABLE IF NOT EXISTS chat_entry (
   room_id           BIGINT NOT NULL,
   seq               BIGINT NOT NULL,
   ordinal           BIGINT NOT NULL,
@@ -86,7 +88,7 @@ CREATE TABLE chat_entry (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
 -- One row per running chat process. A process is alive while lease_until is in the future (database clock).
-CREATE TABLE chat_process (
+CREATE TABLE IF NOT EXISTS chat_process (
   id          VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   host        VARCHAR(255) NOT NULL,
   pid         INT NOT NULL,
@@ -98,7 +100,7 @@ CREATE TABLE chat_process (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_unicode_ci;
 
 -- Who is connected where. A user is online while a row exists whose process holds its lease.
-CREATE TABLE chat_session (
+CREATE TABLE IF NOT EXISTS chat_session (
   id           BIGINT NOT NULL AUTO_INCREMENT,
   user_id      BIGINT NOT NULL,
   device_id    VARBINARY(512) NOT NULL,
@@ -114,7 +116,7 @@ CREATE TABLE chat_session (
 
 -- When a user's sessions last changed. Its row lock puts the logins and logouts of one user in order, and version
 -- counts them, so that an older presence event can't overtake a newer one.
-CREATE TABLE chat_presence (
+CREATE TABLE IF NOT EXISTS chat_presence (
   user_id        BIGINT NOT NULL,
   last_active_at DATETIME(3) NOT NULL,
   version        BIGINT NOT NULL,
