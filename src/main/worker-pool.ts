@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import { log, relayLogLine } from '../shared/log.js';
 import type { Task, TaskAnswer, WorkerMessage, WorkerSettings } from '../shared/tasks.js';
@@ -48,8 +49,15 @@ export class WorkerPool {
   /** Lets the threads say goodbye to MySQL, then ends them. */
   async close(): Promise<void> {
     const farewell = new BroadcastChannel(`sarangbang.${this.#settings.processId}`);
+    let left = this.threads;
+    const goodbyes = new Promise<void>((resolve) => {
+      farewell.onmessage = () => {
+        if (--left === 0) resolve();
+      };
+    });
     farewell.postMessage('close');
-    await this.#pool.close();
+    await Promise.race([goodbyes, sleep(CLOSE_MS, undefined, { ref: false })]);
     farewell.close();
+    await this.#pool.close();
   }
 }

@@ -60,11 +60,14 @@ function handOver(effects: EffectWriter, batch: number, done: boolean): void {
   post({ kind: 'effects', batch, done, pack }, transfer);
 }
 
-// Piscina does not tell its threads of an end; the channel lets them say goodbye to MySQL.
+// Piscina does not tell its threads of an end; the channel lets them say goodbye to MySQL. All threads hear all of it.
 const farewell = new BroadcastChannel(`sarangbang.${settings.processId}`);
-farewell.onmessage = () => {
-  farewell.close();
-  void db.close();
+farewell.onmessage = ({ data }) => {
+  if (data !== 'close') return;
+  void db.close().then(() => {
+    farewell.postMessage('closed');
+    farewell.close();
+  });
 };
 
 /** Runs a task. Throws for bugs only: what is expected comes back as a value. */
