@@ -1,5 +1,5 @@
 import type { OkData } from '../../shared/protocol/requests.js';
-import type { MarkKind } from '../marks.js';
+import type { MarkKind } from '../mark-kind.js';
 
 /** `message.delivered`: never goes back. */
 export const deliveredMark: MarkKind<OkData<'message.delivered'>> = {

@@ -1,5 +1,5 @@
 import type { OkData } from '../../shared/protocol/requests.js';
-import type { MarkKind } from '../marks.js';
+import type { MarkKind } from '../mark-kind.js';
 
 /** `message.read`: reading implies that it was delivered. Never goes back. */
 export const readMark: MarkKind<OkData<'message.read'>> = {
