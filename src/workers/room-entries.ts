@@ -52,6 +52,9 @@ export interface NoticeLine {
   readonly line: string;
 }
 
+/** Room for the last message in an event that all members get; it is left out if it is longer. */
+const LAST_MESSAGE_BYTES = 16 * 1024;
+
 /** Tells new members of the room, as each sees it: `room.added`. */
 export async function addedNotices(
   sql: Sql,
@@ -60,7 +63,7 @@ export async function addedNotices(
 ): Promise<NoticeLine[]> {
   const notices: NoticeLine[] = [];
   for (const userId of userIds) {
-    const room = (await viewRooms(sql, id.user(userId), [roomId])).get(roomId);
+    const room = (await viewRooms(sql, id.user(userId), [roomId], LAST_MESSAGE_BYTES)).get(roomId);
     if (room !== undefined && room.role !== null) notices.push(addedNotice(id.user(userId), room));
   }
   return notices;

@@ -6,6 +6,7 @@ import type { Message, System } from '../shared/protocol/objects.js';
 import type { Task, TaskAnswer } from '../shared/tasks.js';
 import type { WorkerContext } from './context.js';
 import { announceOffline, endSessions } from './presence.js';
+import { messageBytes } from './reply-size.js';
 import {
   addedNotice,
   addedNotices,
@@ -14,7 +15,7 @@ import {
   updatedNotices,
 } from './room-entries.js';
 import type { Sql } from './store/database.js';
-import { readRange, toMessage } from './store/entries.js';
+import { readPage, toMessage } from './store/entries.js';
 import { awaitHeads, viewRoomForMembers } from './store/rooms.js';
 import {
   deleteProcesses,
@@ -29,7 +30,9 @@ import {
 
 /** Renewed every few seconds; a process that misses this long is taken for dead (PROTOCOL 8: within 30 s). */
 export const LEASE_SECONDS = 15;
-const READ_BACK_LIMIT = 500;
+/** Entries of one room, and bytes of all, that one task reads back; what is left is a hole again. */
+const READ_BACK_LIMIT = 100;
+const READ_BACK_BYTES = 16 * 1024 * 1024;
 /** More than it takes from the end of a login's transaction to the main thread. */
 const LOGIN_SECONDS = 2;
 
@@ -123,10 +126,13 @@ export async function readBack(
   ctx: WorkerContext,
   { holes }: Extract<Task, { kind: 'read-back' }>,
 ): Promise<TaskAnswer> {
+  let budget = READ_BACK_BYTES;
   for (const { roomId, afterSeq, uptoSeq } of holes) {
-    const read = await ctx.db.read((sql) => readEntries(sql, roomId, afterSeq, uptoSeq));
+    if (budget <= 0) break;
+    const read = await ctx.db.read((sql) => readEntries(sql, roomId, afterSeq, uptoSeq, budget));
     if (isFailure(read)) return { ok: false, reason: read.message };
     for (const { message, notices } of read) {
+      budget -= messageBytes(message);
       ctx.effects.room({ roomId, seq: id.seq(message.seq), event: eventLine('message', message), notices });
     }
     log.message.info('read back', { room: roomId, after: afterSeq, upto: uptoSeq, entries: read.length });
@@ -134,9 +140,11 @@ export async function readBack(
   return DONE;
 }
 
-async function readEntries(sql: Sql, roomId: RoomId, afterSeq: Seq, uptoSeq: Seq) {
+async function readEntries(sql: Sql, roomId: RoomId, afterSeq: Seq, uptoSeq: Seq, maxBytes: number) {
   const entries: { message: Message; notices: NoticeLine[] }[] = [];
-  for (const row of await readRange(sql, roomId, afterSeq, uptoSeq, READ_BACK_LIMIT)) {
+  const page = { afterSeq, beforeSeq: uptoSeq + 1, limit: READ_BACK_LIMIT, latest: false };
+  const { rows } = await readPage(sql, roomId, page, maxBytes);
+  for (const row of rows) {
     const message = toMessage(row);
     const notices = message.system === undefined ? [] : await membershipNotices(sql, roomId, message.system);
     entries.push({ message, notices });

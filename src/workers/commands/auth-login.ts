@@ -7,7 +7,6 @@ import { type Command, REPLIED, type Request, type WorkerContext } from '../cont
 import type { Continuation } from '../continuations.js';
 import { encodeContinuation } from '../continuations.js';
 import { presenceLine } from '../presence.js';
-import { trimLastMessages } from '../reply-size.js';
 import type { Transaction } from '../store/database.js';
 import { findRoomIdsOf } from '../store/members.js';
 import { listRoomsOf } from '../store/rooms.js';
@@ -88,7 +87,7 @@ export async function openSession(
   { id: requestId, login }: Extract<Continuation, { type: 'session.open' }>,
 ): Promise<void> {
   const opened = await ctx.db.read(async (sql) => {
-    const rooms = await listRoomsOf(sql, caller.userId, { limit: MAX_ROOMS });
+    const rooms = await listRoomsOf(sql, caller.userId, { limit: MAX_ROOMS, maxBytes: ctx.maxReplyBytes });
     return { rooms, isReplaced: (await findSessions(sql, [caller.sessionId])).length === 0 };
   });
   if (isFailure(opened)) {
@@ -99,7 +98,7 @@ export async function openSession(
   const { rooms, isReplaced } = opened;
   // The device has logged in again meanwhile. What told the router may have overtaken our own admission.
   if (isReplaced) return ctx.effects.close(caller.connection, 'SESSION_REVOKED');
-  const reply = { ...login, rooms: trimLastMessages(rooms, ctx.maxReplyBytes), serverAt: Date.now() };
+  const reply = { ...login, rooms, serverAt: Date.now() };
   ctx.effects.opened(
     caller.connection,
     okLine(requestId, reply),

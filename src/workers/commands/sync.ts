@@ -1,7 +1,7 @@
 import { id } from '../../shared/ids.js';
 import type { Message, Room } from '../../shared/protocol/objects.js';
 import type { Command } from '../context.js';
-import { messageBytes, trimLastMessages } from '../reply-size.js';
+import { messageBytes } from '../reply-size.js';
 import type { Sql } from '../store/database.js';
 import { readPage, toMessage } from '../store/entries.js';
 import { listRoomsOf } from '../store/rooms.js';
@@ -15,8 +15,8 @@ export const sync: Command<'sync'> = async (ctx, { caller, data }) => {
   // The last cursor of a room counts, if a client names it twice.
   const afterSeqs = new Map(cursors.map((cursor) => [cursor.roomId, cursor.afterSeq]));
   return ctx.db.read(async (sql) => {
-    const mine = await listRoomsOf(sql, caller.userId, { limit: MAX_ROOMS });
-    const byId = new Map(trimLastMessages(mine, ctx.maxReplyBytes / 4).map((room) => [room.id, room]));
+    const mine = await listRoomsOf(sql, caller.userId, { limit: MAX_ROOMS, maxBytes: ctx.maxReplyBytes / 4 });
+    const byId = new Map(mine.map((room) => [room.id, room]));
     const budget = { bytes: ctx.maxReplyBytes / 2 };
     const rooms = [];
     const removed: number[] = [];

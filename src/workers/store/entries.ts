@@ -1,4 +1,4 @@
-import { id, type RoomId, type Seq, type UserId } from '../../shared/ids.js';
+import type { RoomId, Seq, UserId } from '../../shared/ids.js';
 import type { Image, Message, System } from '../../shared/protocol/objects.js';
 import type { Sql, SqlValue, Transaction } from './database.js';
 
@@ -91,6 +91,18 @@ export async function findSent(
   );
 }
 
+/** Single entries of rooms. */
+export async function findEntries(
+  sql: Sql,
+  places: readonly { roomId: RoomId; seq: Seq }[],
+): Promise<EntryRow[]> {
+  if (places.length === 0) return [];
+  return sql.rows<EntryRow>(
+    `SELECT ${COLUMNS} FROM chat_entry WHERE (room_id, seq) IN (?) LIMIT ${places.length}`,
+    [places.map((place): SqlValue[] => [place.roomId, place.seq])],
+  );
+}
+
 /** The ordinals of single entries, for the read marks. */
 export async function findOrdinals(
   sql: Sql,
@@ -143,25 +155,4 @@ export async function readPage(
   const rows = read.slice(0, count);
   if (page.latest) rows.reverse();
   return { rows, hasMore: read.length > count, bytes };
-}
-
-/** Entries `afterSeq < seq <= uptoSeq`, at most `limit`: what a router reads back to fill a hole. */
-export async function readRange(
-  sql: Sql,
-  roomId: RoomId,
-  afterSeq: Seq,
-  uptoSeq: Seq,
-  limit: number,
-): Promise<EntryRow[]> {
-  return sql.rows<EntryRow>(
-    `SELECT ${COLUMNS} FROM chat_entry
-      WHERE room_id = ? AND seq > ? AND seq <= ?
-      ORDER BY seq LIMIT ${limit}`,
-    [roomId, afterSeq, uptoSeq],
-  );
-}
-
-/** The branded place of a row. */
-export function placeOf(row: EntryRow): { roomId: RoomId; seq: Seq } {
-  return { roomId: id.room(row.room_id), seq: id.seq(row.seq) };
 }

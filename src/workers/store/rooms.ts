@@ -1,7 +1,7 @@
-import type { RoomId, Seq, UserId } from '../../shared/ids.js';
-import type { Room } from '../../shared/protocol/objects.js';
+import { id, type RoomId, type Seq, type UserId } from '../../shared/ids.js';
+import type { Message, Room } from '../../shared/protocol/objects.js';
 import type { Sql, SqlValue, Transaction } from './database.js';
-import { type EntryRow, toMessage } from './entries.js';
+import { type EntryRow, findEntries, toMessage } from './entries.js';
 import { likeText } from './users.js';
 
 /** `chat_room` and the view of it that one user has. */
@@ -168,6 +168,15 @@ export async function awaitHeads(
   );
 }
 
+/**
+ * A longer body of a last message is read apart, and only if the reply has room for it: a thousand rooms with the
+ * longest texts would be hundreds of megabytes.
+ */
+const LONG_BODY_BYTES = 4096;
+/** What a message takes in a reply beside its text, and how much escaping may add to that. */
+const MESSAGE_BYTES = 800;
+const ESCAPED = 2;
+
 interface RoomViewRow {
   id: number;
   kind: 'group' | 'direct';
@@ -191,7 +200,9 @@ interface RoomViewRow {
   entry_sender_id: number | null;
   entry_client_message_id: Buffer | null;
   entry_reply_to: number | null;
+  /** null also when it is a long one. */
   entry_body: string | null;
+  entry_bytes: number | null;
   entry_sent_at: Date | null;
 }
 
@@ -203,7 +214,8 @@ const VIEW = `
          p.id AS peer_id, p.username AS peer_username, p.display_name AS peer_display_name,
          p.avatar_path AS peer_avatar_path,
          e.kind AS entry_kind, e.sender_id AS entry_sender_id, e.client_message_id AS entry_client_message_id,
-         e.reply_to AS entry_reply_to, e.body AS entry_body, e.sent_at AS entry_sent_at
+         e.reply_to AS entry_reply_to, e.sent_at AS entry_sent_at, OCTET_LENGTH(e.body) AS entry_bytes,
+         CASE WHEN OCTET_LENGTH(e.body) <= ${LONG_BODY_BYTES} THEN e.body END AS entry_body
     FROM chat_room r`;
 const VIEW_JOINS = `
     LEFT JOIN chat_user p
@@ -228,7 +240,7 @@ function toRoom(row: RoomViewRow): Room {
     deliveredSeq: row.delivered_seq ?? 0,
     unread: isMember ? row.last_ordinal - (row.read_ordinal ?? 0) : 0,
   };
-  if (row.entry_kind !== null && row.entry_sent_at !== null) {
+  if (row.entry_kind !== null && row.entry_sent_at !== null && row.entry_body !== null) {
     room.lastMessage = toMessage({
       room_id: row.id,
       seq: row.last_seq,
@@ -236,7 +248,7 @@ function toRoom(row: RoomViewRow): Room {
       sender_id: row.entry_sender_id,
       client_message_id: row.entry_client_message_id,
       reply_to: row.entry_reply_to,
-      body: row.entry_body ?? '',
+      body: row.entry_body,
       sent_at: row.entry_sent_at,
     });
   }
@@ -251,11 +263,46 @@ function toRoom(row: RoomViewRow): Room {
   return room;
 }
 
+/**
+ * The rooms of the rows, with their last messages as far as those fit into `maxBytes`; the others have none, and
+ * the history has them.
+ */
+async function toRooms(sql: Sql, rows: readonly RoomViewRow[], maxBytes: number): Promise<Room[]> {
+  let bytes = 0;
+  const rooms: Room[] = [];
+  const long: RoomViewRow[] = [];
+  for (const row of rows) {
+    const room = toRoom(row);
+    if (row.entry_bytes !== null) bytes += row.entry_bytes * ESCAPED + MESSAGE_BYTES;
+    if (bytes > maxBytes) room.lastMessage = null;
+    else if (row.entry_bytes !== null && row.entry_body === null) long.push(row);
+    rooms.push(room);
+  }
+  if (long.length > 0) {
+    const messages = await findMessages(
+      sql,
+      long.map((row) => ({ roomId: id.room(row.id), seq: id.seq(row.last_seq) })),
+    );
+    for (const room of rooms) room.lastMessage ??= messages.get(room.id) ?? null;
+  }
+  return rooms;
+}
+
+/** One message of each of these rooms, by the room. */
+async function findMessages(
+  sql: Sql,
+  places: readonly { roomId: RoomId; seq: Seq }[],
+): Promise<Map<number, Message>> {
+  const rows = await findEntries(sql, places);
+  return new Map(rows.map((row) => [row.room_id, toMessage(row)]));
+}
+
 /** These rooms as the user sees them; those that the user is not in come too, without messages. */
 export async function viewRooms(
   sql: Sql,
   userId: UserId,
   roomIds: readonly number[],
+  maxBytes: number,
 ): Promise<Map<number, Room>> {
   if (roomIds.length === 0) return new Map();
   const rows = await sql.rows<RoomViewRow>(
@@ -266,12 +313,12 @@ export async function viewRooms(
    LIMIT ${roomIds.length}`,
     [userId, [...roomIds]],
   );
-  return new Map(rows.map((row) => [row.id, toRoom(row)]));
+  return new Map((await toRooms(sql, rows, maxBytes)).map((room) => [room.id, room]));
 }
 
 /** One room as this user sees it, or `undefined` if it is gone. */
 export async function viewRoom(sql: Sql, userId: UserId, roomId: RoomId): Promise<Room | undefined> {
-  return (await viewRooms(sql, userId, [roomId])).get(roomId);
+  return (await viewRooms(sql, userId, [roomId], Number.POSITIVE_INFINITY)).get(roomId);
 }
 
 /** One room as each of its members sees it: what `room.updated` carries. */
@@ -297,7 +344,12 @@ export async function viewRoomForMembers(
 export async function listRoomsOf(
   sql: Sql,
   userId: UserId,
-  { query = '', afterId = 0, limit }: { query?: string; afterId?: number; limit: number },
+  {
+    query = '',
+    afterId = 0,
+    limit,
+    maxBytes,
+  }: { query?: string; afterId?: number; limit: number; maxBytes: number },
 ): Promise<Room[]> {
   const values: SqlValue[] = [userId, afterId];
   let filter = '';
@@ -314,14 +366,14 @@ export async function listRoomsOf(
    ORDER BY m.room_id LIMIT ${limit}`,
     values,
   );
-  return rows.map(toRoom);
+  return toRooms(sql, rows, maxBytes);
 }
 
 /** The public rooms, the newest first, below `beforeId`. */
 export async function listPublicRooms(
   sql: Sql,
   userId: UserId,
-  { query, beforeId, limit }: { query: string; beforeId: number; limit: number },
+  { query, beforeId, limit, maxBytes }: { query: string; beforeId: number; limit: number; maxBytes: number },
 ): Promise<Room[]> {
   const values: SqlValue[] = [userId, beforeId];
   if (query !== '') values.push(`%${likeText(query)}%`);
@@ -334,5 +386,5 @@ export async function listPublicRooms(
    ORDER BY r.id DESC LIMIT ${limit}`,
     values,
   );
-  return rows.map(toRoom);
+  return toRooms(sql, rows, maxBytes);
 }
