@@ -33,6 +33,8 @@ export function endAll(): void {
   for (const child of running) child.kill('SIGKILL');
 }
 
+process.once('exit', endAll);
+
 function keep(child: ChildProcess): Promise<void> {
   running.add(child);
   return new Promise((resolve) => {
