@@ -1,10 +1,8 @@
 import { type ChildProcess, execFile, fork, spawn } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { ChatClient, ConnectionLost } from '../src/cli/client.js';
 import type { Address, Answer, Job } from './job.js';
 
 const HERE = import.meta.dirname;
@@ -112,9 +110,8 @@ export interface ServerOptions {
   readonly profiles?: string;
 }
 
-/** Starts the real server, one process, as PM2 would, and waits until it greets. */
+/** Starts the real server, one process, as PM2 would, and waits until it is ready. */
 export async function startServer(options: ServerOptions): Promise<Process> {
-  const port = await freePort();
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('CHAT_'));
   const child = spawn(
     process.execPath,
@@ -126,7 +123,7 @@ export async function startServer(options: ServerOptions): Promise<Process> {
         ...Object.fromEntries(environment),
         ...(options.profiles !== undefined && { BENCH_PROFILE_DIR: options.profiles }),
         CHAT_TCP_HOST: '127.0.0.1',
-        CHAT_TCP_PORT: String(port),
+        CHAT_TCP_PORT: '0',
         CHAT_MYSQL_URL: options.mysqlUrl,
         CHAT_JWT_SECRET: options.jwtSecret,
         CHAT_DATA_DIR: join(options.directory, 'data'),
@@ -141,20 +138,17 @@ export async function startServer(options: ServerOptions): Promise<Process> {
       output = (output + text).slice(-5000);
     });
   }
-  const address = { host: '127.0.0.1', port };
+  // Its log says where it listens: a port chosen beforehand could be somebody else's by now.
   const deadline = performance.now() + START_MS;
-  for (;;) {
-    try {
-      const client = await ChatClient.connect(address);
-      await client.close();
-      break;
-    } catch (error) {
-      if (!(error instanceof ConnectionLost)) throw error;
-    }
-    if (child.exitCode !== null || performance.now() > deadline)
+  const listening = () => / ready .*\baddress=(\S+):(\d+)/.exec(output);
+  while (listening() === null) {
+    if (child.exitCode !== null || performance.now() > deadline) {
       throw new Error(`the server did not start:\n${output}`);
+    }
     await delay(LOOK_AGAIN);
   }
+  const [, host = '', port] = listening() ?? [];
+  const address = { host, port: Number(port) };
   return {
     pid: child.pid ?? 0,
     address,
@@ -180,16 +174,6 @@ export async function stopProfile(pid: number, directory: string): Promise<void>
   process.kill(pid, 'SIGUSR2');
   while (!(await readdir(directory)).some((file) => file === 'main.cpuprofile')) await delay(LOOK_AGAIN);
   while ((await readdir(directory)).some((file) => file.endsWith('.recording'))) await delay(LOOK_AGAIN);
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer().once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() => resolve(address !== null && typeof address === 'object' ? address.port : 0));
-    });
-  });
 }
 
 /** Memory that is taken as settled when it moved less than this for {@link SETTLED_MS}. */
