@@ -86,3 +86,16 @@ export type WorkerMessage =
       readonly pack: EffectPack | null;
     }
   | { readonly kind: 'log'; readonly line: LogLine };
+
+/** What goes to all threads of a process, on the BroadcastChannel of this name. */
+export function channelName(processId: string): string {
+  return `sarangbang.${processId}`;
+}
+
+export type ChannelMessage =
+  /** A thread has found that the database is away. */
+  | { readonly kind: 'away'; readonly reason: string }
+  /** The process ends: part from the database. */
+  | { readonly kind: 'close' }
+  /** A thread has done so. */
+  | { readonly kind: 'closed' };

@@ -2,7 +2,14 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { EffectWriter } from '../shared/effects.js';
 import { log, setLogSink } from '../shared/log.js';
 import { requestSchemas } from '../shared/protocol/requests.js';
-import type { Task, TaskAnswer, WorkerMessage, WorkerSettings } from '../shared/tasks.js';
+import {
+  type ChannelMessage,
+  channelName,
+  type Task,
+  type TaskAnswer,
+  type WorkerMessage,
+  type WorkerSettings,
+} from '../shared/tasks.js';
 import { Authenticator } from './authenticator.js';
 import type { WorkerContext } from './context.js';
 import { executeBatch } from './execute.js';
@@ -27,11 +34,27 @@ function createContext(): WorkerContext {
   return { ...shared, effects };
 }
 
+// What the threads of this process tell each other. Piscina does not tell them of an end: that comes here too, so that
+// they can say goodbye to MySQL. All hear all of it, but not themselves.
+const channel = new BroadcastChannel(channelName(settings.processId));
+channel.onmessage = ({ data }: { data: ChannelMessage }) => {
+  if (data.kind === 'away') db.suspect(data.reason);
+  if (data.kind !== 'close') return;
+  void db.close().then(() => {
+    channel.postMessage({ kind: 'closed' } satisfies ChannelMessage);
+    channel.close();
+  });
+};
+
 const db = new Database({
   ...settings.database,
-  onStateChange: (state, reason) => {
-    if (state === 'down') log.store.error('database away', { reason });
-    else log.store.info('database back');
+  onStateChange: (state, reason, isHearsay) => {
+    if (state === 'up') {
+      log.store.info('database back');
+      return;
+    }
+    log.store.error('database away', { reason });
+    if (!isHearsay) channel.postMessage({ kind: 'away', reason } satisfies ChannelMessage);
   },
   onDoubt: (roomIds) => {
     const effects = new EffectWriter();
@@ -59,16 +82,6 @@ function handOver(effects: EffectWriter, batch: number, done: boolean): void {
   const transfer = bytes instanceof ArrayBuffer && bytes.byteLength >= TRANSFER_BYTES ? [bytes] : [];
   post({ kind: 'effects', batch, done, pack }, transfer);
 }
-
-// Piscina does not tell its threads of an end; the channel lets them say goodbye to MySQL. All threads hear all of it.
-const farewell = new BroadcastChannel(`sarangbang.${settings.processId}`);
-farewell.onmessage = ({ data }) => {
-  if (data !== 'close') return;
-  void db.close().then(() => {
-    farewell.postMessage('closed');
-    farewell.close();
-  });
-};
 
 /** Runs a task. Throws for bugs only: what is expected comes back as a value. */
 export default async function run(task: Task): Promise<TaskAnswer> {

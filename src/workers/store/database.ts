@@ -33,7 +33,8 @@ export interface DatabaseOptions {
   readonly connections: number;
   /** What one {@link Database.read} or {@link Database.transaction} may take in all, ms. */
   readonly timeoutMs: number;
-  readonly onStateChange?: (state: 'up' | 'down', reason: string) => void;
+  /** `isHearsay`: another thread said so. */
+  readonly onStateChange?: (state: 'up' | 'down', reason: string, isHearsay: boolean) => void;
   /** A COMMIT got no answer: these rooms may have entries that nobody announced. */
   readonly onDoubt?: (roomIds: readonly RoomId[]) => void;
 }
@@ -175,7 +176,9 @@ export class Database {
         const timeLeft = deadline - performance.now();
         if (trouble === 'contention') {
           await session?.rollback();
-          if (attempt >= MAX_ATTEMPTS || timeLeft < 100) {
+          // Who has waited for a lock to no avail would hang in the next try until the deadline.
+          const isOver = error.errno === ER_LOCK_WAIT_TIMEOUT || attempt >= MAX_ATTEMPTS || timeLeft < 100;
+          if (isOver) {
             return fail('UNAVAILABLE', 'the room is too busy', { retryAfterMs: 200 + jitter(300) });
           }
           await sleep(jitter(5 * attempt));
@@ -212,15 +215,22 @@ export class Database {
     });
   }
 
-  #markDown(reason: string): void {
+  /** Another thread found the server away: callers here need not find out for themselves, one timeout each. */
+  suspect(reason: string): void {
+    this.#markDown(reason, true);
+  }
+
+  #markDown(reason: string, isHearsay = false): void {
     if (this.#down !== null) return;
     this.#down = { reason, retryAt: 0 };
-    this.#options.onStateChange?.('down', reason);
+    this.#options.onStateChange?.('down', reason, isHearsay);
     void this.#probe();
   }
 
   async #probe(): Promise<void> {
-    for (let delay = FIRST_RETRY_MS; !this.#closed; delay = Math.min(delay * 2, LAST_RETRY_MS)) {
+    // At once for the first time: one broken connection or one stuck statement is no outage.
+    let delay = 0;
+    for (; !this.#closed; delay = Math.min(Math.max(delay * 2, FIRST_RETRY_MS), LAST_RETRY_MS)) {
       const wait = delay / 2 + jitter(delay / 2);
       if (this.#down !== null) this.#down.retryAt = performance.now() + wait;
       await sleep(wait, undefined, { ref: false });
@@ -236,7 +246,7 @@ export class Database {
           throw error;
         }
         this.#down = null;
-        this.#options.onStateChange?.('up', '');
+        this.#options.onStateChange?.('up', '', false);
         return;
       } catch {
         // Still away. Each failed try has taken one dead connection out of the pool.
