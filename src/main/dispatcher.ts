@@ -309,7 +309,10 @@ export class Dispatcher {
     this.#schedule();
   }
 
-  /** A thread died under the batch: nobody knows what it did, so its connections begin anew. */
+  /**
+   * A thread died under the batch. Nobody knows what it did, so its connections begin anew, and all rooms are looked
+   * at: it may have committed entries that were not announced.
+   */
   #fail(number: number, error: unknown): void {
     const batch = this.#batches.get(number);
     const traceId = randomUUID();
@@ -322,8 +325,10 @@ export class Dispatcher {
     for (const client of batch.clients) {
       // Already served by it.
       if (!batch.overtaking && (client.inFlight === null || client.batch !== number)) continue;
+      client.frames = [];
       client.connection.close('INTERNAL', Buffer.from(closeLine('INTERNAL', traceId)));
     }
+    this.#router.apply({ kind: 'suspect', roomIds: this.#router.roomIds });
     this.#finish(number);
   }
 
