@@ -1,14 +1,18 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ConfigError, loadConfig, unknownSettings } from '../shared/config.js';
 import { log } from '../shared/log.js';
 import { embeddedDatabaseUrl } from './embedded-database.js';
 import { closeLogFiles, openLogFiles } from './log-files.js';
 import { ChatServer } from './server.js';
+import { StartError } from './start-error.js';
 
 /** The entry of a chat process, run by PM2: configuration, log, server, ready, signals. */
 
 const root = join(import.meta.dirname, '../../..');
+/** How long the last lines may take to the disk, ms. */
+const LOG_FLUSH_MS = 1000;
 let server: ChatServer | undefined;
 let isEnding = false;
 
@@ -23,12 +27,14 @@ async function end(exitCode: number): Promise<void> {
     log.server.error('stop failed', {}, error);
     exitCode = 1;
   }
-  await closeLogFiles();
+  await Promise.race([closeLogFiles(), sleep(LOG_FLUSH_MS)]);
   process.exit(exitCode);
 }
 
 /** In PM2's cluster mode a process that fails stays alive unless it ends itself. */
 function crash(event: string, error: unknown): void {
+  // What fails on the way out is not worth a second way out.
+  if (isEnding) return;
   log.server.error(event, {}, error);
   void end(1);
 }
@@ -39,6 +45,8 @@ async function start(): Promise<void> {
   const config = loadConfig(process.env, root);
   const instance = process.env.NODE_APP_INSTANCE ?? '0';
   openLogFiles({ dir: config.CHAT_LOG_DIR, name: `chat-${instance}`, level: config.CHAT_LOG_LEVEL });
+  // Who reads our output may go before we do. The files have every line.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   for (const name of unknownSettings(process.env)) log.server.warn('unknown setting', { name });
 
   process.on('uncaughtException', (error) => crash('uncaught exception', error));
@@ -65,7 +73,9 @@ async function start(): Promise<void> {
 try {
   await start();
 } catch (error) {
-  if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
-  else log.server.error('start failed', {}, error);
+  const isExpected = error instanceof ConfigError || error instanceof StartError;
+  if (isExpected) process.stderr.write(`${error.message}\n`);
+  if (error instanceof StartError) log.server.error('start failed', { reason: error.message });
+  else if (!isExpected) log.server.error('start failed', {}, error);
   await end(1);
 }
