@@ -21,14 +21,22 @@ export interface HealerPorts {
   readonly oldestBatch: () => number;
 }
 
+/** A hole as it was found. */
+interface Hole {
+  readonly since: number;
+  /** The last entry that was known to be missing: of what was committed later, `batch` says nothing. */
+  readonly uptoSeq: Seq;
+  /** The first batch that can not hold an entry up to there. */
+  readonly batch: number;
+}
+
 /**
  * Reads back what a room's stream misses: entries that others have seen committed and that did not come here, and
  * rooms of which nobody knows whether they moved (a COMMIT without an answer, a room that opens here).
  */
 export class Healer {
   readonly #ports: HealerPorts;
-  /** Streams with a hole: since when, and the first batch that can not hold the missing entry. */
-  readonly #holes = new Map<RoomStream, { readonly since: number; readonly batch: number }>();
+  readonly #holes = new Map<RoomStream, Hole>();
   readonly #suspects = new Set<RoomId>();
   /** Those of the suspects that nobody here was in: a room that was made, or joined, with an unknown outcome. */
   readonly #unheard = new Set<RoomId>();
@@ -41,8 +49,12 @@ export class Healer {
   }
 
   holeFound(stream: RoomStream): void {
-    if (this.#holes.has(stream)) return;
-    this.#holes.set(stream, { since: performance.now(), batch: this.#ports.nextBatch() });
+    const found = this.#holes.get(stream);
+    const { hole } = stream;
+    // One that has closed is not the one that opened behind it, even if nobody has looked in between.
+    if (hole === undefined || (found !== undefined && this.#left(stream, found) !== undefined)) return;
+    const { uptoSeq } = hole;
+    this.#holes.set(stream, { since: performance.now(), uptoSeq, batch: this.#ports.nextBatch() });
     this.#wake();
   }
 
@@ -70,9 +82,10 @@ export class Healer {
 
   #tick(): void {
     const now = performance.now();
-    for (const stream of this.#holes.keys()) {
-      if (stream.hole === undefined || this.#ports.stream(stream.roomId) !== stream)
-        this.#holes.delete(stream);
+    for (const [stream, found] of this.#holes) {
+      if (this.#left(stream, found) !== undefined) continue;
+      this.#holes.delete(stream);
+      if (this.#ports.stream(stream.roomId) === stream) this.holeFound(stream);
     }
     if (this.#holes.size === 0 && this.#suspects.size === 0) {
       clearInterval(this.#timer);
@@ -95,11 +108,12 @@ export class Healer {
     const suspects = [...this.#suspects].slice(0, MAX_SUSPECTS);
     if (suspects.length > 0 && !(await this.#compareHeads(suspects))) return this.#pause();
     const holes = [];
-    for (const [stream, { since, batch }] of this.#holes) {
-      const hole = stream.hole;
+    for (const [stream, found] of this.#holes) {
+      const left = this.#left(stream, found);
       // A batch of our own may hold the entry: then its sender gets the ok in place of the event, and not both.
-      if (hole === undefined || now - since < HOLE_MS || this.#ports.oldestBatch() < batch) continue;
-      holes.push({ roomId: stream.roomId, ...hole });
+      if (left === undefined || now - found.since < HOLE_MS || this.#ports.oldestBatch() < found.batch)
+        continue;
+      holes.push({ roomId: stream.roomId, ...left });
       this.#holes.delete(stream);
       if (holes.length === MAX_HOLES) break;
     }
@@ -111,6 +125,14 @@ export class Healer {
       if (stream?.hole !== undefined) this.holeFound(stream);
     }
     if (!answer.ok) this.#pause();
+  }
+
+  /** What is still missing of the hole as it was found; `undefined` when it has closed. */
+  #left(stream: RoomStream, found: Hole): { readonly afterSeq: Seq; readonly uptoSeq: Seq } | undefined {
+    const { hole } = stream;
+    if (hole === undefined || hole.afterSeq >= found.uptoSeq) return undefined;
+    if (this.#ports.stream(stream.roomId) !== stream) return undefined;
+    return { afterSeq: hole.afterSeq, uptoSeq: hole.uptoSeq < found.uptoSeq ? hole.uptoSeq : found.uptoSeq };
   }
 
   /** Looks where the rooms stand in the database; false if that could not be done. */
