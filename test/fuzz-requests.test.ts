@@ -69,12 +69,12 @@ async function holds(
 
 t.test('valid requests of every type, in whatever state the rooms are', async (t) => {
   const requests = fc.array(validRequest(ENDING).map(line), { minLength: 1, maxLength: 12 });
-  await holds(t, server.within(t), requests, 120);
+  await holds(t, server.within(t), requests, 70);
 });
 
 t.test('mutated requests of every type', async (t) => {
   const requests = fc.array(mutated(validRequest(ENDING)).map(line), { minLength: 1, maxLength: 30 });
-  await holds(t, server.within(t), requests, 120);
+  await holds(t, server.within(t), requests, 70);
 });
 
 t.test('any JSON values', async (t) => {
@@ -136,7 +136,7 @@ t.test('logins and refreshes, valid and mutated, are refused', async (t) => {
       );
     },
   );
-  await t.resolves(fc.assert(property, { numRuns: 60, endOnFailure: true }));
+  await t.resolves(fc.assert(property, { numRuns: 30, endOnFailure: true }));
 });
 
 t.test('the server is as it was', async (t) => {
