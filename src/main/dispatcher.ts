@@ -21,9 +21,11 @@ export interface DispatcherOptions {
 
 /** Batches under way per thread: one at the database while the next one is parsed. */
 const BATCHES_PER_THREAD = 2;
-/** With fewer connections waiting, a second batch lets the first one have this many ms, about a commit. */
+/** With so many connections waiting the next batch is big enough by itself. */
 const COMPANY = 64;
-const COMPANY_MS = 2;
+/** What one slow batch adds to the typical time of a batch, at most, ms. */
+const MAX_TYPICAL_MS = 20;
+const TYPICAL_WEIGHT = 0.1;
 const MAX_BATCH_FRAMES = 512;
 const MAX_BATCH_BYTES = 1024 * 1024;
 /** A connection gets no more of one batch, so that one that sends thousands leaves room for the others. */
@@ -65,6 +67,8 @@ export class Dispatcher {
   #isScheduled = false;
   /** When the latest batch was begun. */
   #lastStart = 0;
+  /** Moving average of what a batch takes. */
+  #typicalMs = 2;
   #joinTimer: NodeJS.Timeout | undefined;
   readonly #timer: NodeJS.Timeout;
 
@@ -173,12 +177,13 @@ export class Dispatcher {
   }
 
   /**
-   * ms that the next batch should wait for more frames. None while nothing is under way. Beside a young batch a
-   * small one would only queue behind it for the locks of the same rooms and pay for a commit of its own.
+   * ms that the next batch should wait for more frames. None while nothing is under way. Small batches side by side
+   * would queue for the locks of the same rooms and pay for a commit each; two that follow each other at half of
+   * the time that one takes keep both the threads and the database busy.
    */
   #waitForCompany(): number {
     if (this.#running === 0 || this.#ready.length >= COMPANY) return 0;
-    return Math.max(0, this.#lastStart + COMPANY_MS - performance.now());
+    return Math.max(0, this.#lastStart + this.#typicalMs / 2 - performance.now());
   }
 
   /** Fills the next batch; what does not fit stays at the front. */
@@ -296,8 +301,13 @@ export class Dispatcher {
     const batch = this.#batches.get(number);
     if (batch === undefined) return;
     this.#batches.delete(number);
-    if (batch.overtaking) this.#isOvertaking = false;
-    else this.#running--;
+    if (batch.overtaking) {
+      this.#isOvertaking = false;
+    } else {
+      this.#running--;
+      const ms = Math.min(performance.now() - batch.startedAt, MAX_TYPICAL_MS);
+      this.#typicalMs += (ms - this.#typicalMs) * TYPICAL_WEIGHT;
+    }
     for (const client of batch.clients) {
       if (batch.overtaking) {
         client.overtaking = null;
