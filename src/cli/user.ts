@@ -1,5 +1,4 @@
 import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
 import type { Connection } from 'mysql2/promise';
 import type { Config } from '../shared/config.js';
 import {
@@ -13,6 +12,7 @@ import {
 } from '../workers/store/accounts.js';
 import { withDatabase } from './database.js';
 import { Problem, UsageProblem } from './problem.js';
+import { createTable } from './table.js';
 
 const VIEW =
   "chat_user is a view of the site's own users here: they are added and disabled where the site keeps them, not by this program.";
@@ -67,10 +67,7 @@ async function list(args: string[], config: Config): Promise<number> {
     process.stdout.write(`${JSON.stringify(accounts)}\n`);
     return 0;
   }
-  const table = new Table({
-    head: ['id', 'name', 'display name', 'disabled'],
-    style: { head: [], border: [] },
-  });
+  const table = createTable({ head: ['id', 'name', 'display name', 'disabled'] });
   for (const { id, username, displayName, disabledAt } of accounts) {
     table.push([id, username, displayName, disabledAt === null ? '' : new Date(disabledAt).toISOString()]);
   }

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
 import type { Config } from '../shared/config.js';
 import { connectedDevices, DEVICES_LISTED, liveProcesses } from '../workers/store/who.js';
 import { withDatabase } from './database.js';
+import { createTable } from './table.js';
 
 /** Rooms that a line of the table names. */
 const ROOMS_SHOWN = 5;
@@ -18,10 +18,7 @@ export async function who(args: string[], config: Config): Promise<number> {
     process.stdout.write(`${JSON.stringify({ connections: devices, processes })}\n`);
     return 0;
   }
-  const table = new Table({
-    head: ['user', 'connected', 'from', 'device', 'process', 'rooms'],
-    style: { head: [], border: [] },
-  });
+  const table = createTable({ head: ['user', 'connected', 'from', 'device', 'process', 'rooms'] });
   for (const device of devices) {
     const rooms = device.rooms.slice(0, ROOMS_SHOWN).map(visible).join(', ');
     const more = device.rooms.length - ROOMS_SHOWN;

@@ -12,6 +12,8 @@ export interface PhoneOptions {
   readonly textBytes: number;
 }
 
+/** How long a logout at the end may take, ms. */
+const LOGOUT_MS = 2000;
 /** First and longest wait before a reconnect, ms; each is drawn at random below a limit that doubles. */
 const BACKOFF_MS = { first: 200, longest: 5000 };
 /** Wait before a send that was refused for now is repeated, where the server didn't say how long, ms. */
@@ -106,12 +108,14 @@ export class Phone {
     if (this.#client !== undefined) void this.#transmit(this.#client, message);
   }
 
-  /** Ends the connection for good. */
+  /** Logs out and ends the connection for good. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#wait?.wake();
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+    // Without a logout the simulated users would stay online for the grace of a lost connection.
+    await this.#client?.request('auth.logout', {}, { timeoutMs: LOGOUT_MS }).catch(() => undefined);
     await this.#client?.close();
   }
 

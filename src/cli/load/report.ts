@@ -1,5 +1,5 @@
 import { type Options, SingleBar } from 'cli-progress';
-import Table from 'cli-table3';
+import { createTable } from '../table.js';
 import type { Latency, Totals } from './ledger.js';
 
 /** Shows how far a run is: a bar on a terminal, else a line now and then. */
@@ -45,12 +45,7 @@ export function showProgress(out: NodeJS.WriteStream, total: number): Progress {
 
 /** The result as a table of text. */
 export function reportTable(totals: Totals, notes: readonly (readonly [string, string])[]): string {
-  const table = new Table({
-    style: { head: [], border: [] },
-    colAligns: ['left', 'right'],
-    // No lines between the rows.
-    chars: { mid: '', 'left-mid': '', 'mid-mid': '', 'right-mid': '' },
-  });
+  const table = createTable({ right: true });
   table.push(
     ['sent', count(totals.sent)],
     ['acknowledged', count(totals.acknowledged)],
