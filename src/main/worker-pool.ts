@@ -16,6 +16,11 @@ import {
  */
 const TASKS_PER_THREAD = 16;
 const WAITING_TASKS = 256;
+/**
+ * Young generation of a thread, MB. What a worker makes dies with its batch; by default V8 would let 48 MB of it pile
+ * up in each thread before it collects, which was most of the memory of 2,000 connections (docs/performance.md).
+ */
+const YOUNG_GENERATION_MB = 16;
 /** A task that is stuck at the database must not hold up the stop. */
 const CLOSE_MS = 500;
 
@@ -38,6 +43,7 @@ export class WorkerPool {
       closeTimeout: CLOSE_MS,
       // 'sync', the default, freezes the event loop of an idle thread: mysql2 would not see a connection end.
       atomics: 'disabled',
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
       workerData: settings,
     });
     this.#pool.on('message', (message: WorkerMessage) => {
