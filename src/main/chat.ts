@@ -70,12 +70,18 @@ async function start(): Promise<void> {
   process.send?.('ready');
 }
 
+/** In words for whoever started it; with a stack only if it is a bug. */
+function whyItFailed(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const isExpected = error instanceof ConfigError || error instanceof StartError || 'syscall' in error;
+  return isExpected ? error.message : (error.stack ?? error.message);
+}
+
 try {
   await start();
 } catch (error) {
-  const isExpected = error instanceof ConfigError || error instanceof StartError;
-  if (isExpected) process.stderr.write(`${error.message}\n`);
-  if (error instanceof StartError) log.server.error('start failed', { reason: error.message });
-  else if (!isExpected) log.server.error('start failed', {}, error);
+  // Both ways, as it may be the log that can not be opened.
+  process.stderr.write(`${whyItFailed(error)}\n`);
+  log.server.error('start failed', { reason: whyItFailed(error) });
   await end(1);
 }

@@ -18,6 +18,7 @@ import { Healer } from './healer.js';
 import { Liveness } from './liveness.js';
 import { Router } from './router.js';
 import { SessionEnds } from './session-ends.js';
+import { StartError } from './start-error.js';
 import { WorkerPool } from './worker-pool.js';
 
 /** Optional parts of the protocol that this server has, told in `hello`. */
@@ -34,8 +35,8 @@ const RECONCILIATIONS = 4;
 const PREPARE_RETRY_MS = 500;
 /** How long the start waits for a database. */
 const PREPARE_TIMEOUT_MS = 60_000;
-/** How long a stop waits for requests that were accepted: longer than they may hang in the database by default. */
-const DRAIN_MS = 4500;
+/** How long a stop waits for requests that were accepted; what hangs longer is repeated by its client. */
+const DRAIN_MS = 2500;
 /** How long it then tries to take the sessions out of the database; the lease runs out otherwise. */
 const RETIRE_MS = 1000;
 const STOP_TICK_MS = 10;
@@ -179,14 +180,14 @@ export class ChatServer {
     for (let isFirst = true; ; isFirst = false) {
       const answer = await this.#pool.run({ kind: 'prepare' });
       if (answer.ok) return;
-      if (performance.now() > giveUpAt) throw new Error(`the database is not ready: ${answer.reason}`);
+      if (performance.now() > giveUpAt) throw new StartError(`the database is not ready: ${answer.reason}`);
       if (isFirst) log.store.warn('waiting for the database', { reason: answer.reason });
       await sleep(PREPARE_RETRY_MS);
     }
   }
 
   async #listen(): Promise<void> {
-    const { tls, ...config } = this.#config;
+    const config = this.#config;
     this.#transport = await listenTcp(
       {
         host: config.CHAT_TCP_HOST,
@@ -195,12 +196,13 @@ export class ChatServer {
         maxFrameBytes: config.CHAT_MAX_FRAME_BYTES,
         outputLimitBytes: config.CHAT_OUTPUT_LIMIT_BYTES,
         input: new InputBudget(Math.max(MIN_INPUT_BYTES, 4 * config.CHAT_MAX_FRAME_BYTES)),
-        tls:
-          tls === null ? null : { cert: readFileSync(tls.cert, 'utf8'), key: readFileSync(tls.key, 'utf8') },
+        tls: readTls(config),
         nextId: () => this.#gatekeeper.nextId(),
       },
       this.#gatekeeper,
-    );
+    ).catch((error: unknown) => {
+      throw listenProblem(error, config);
+    });
     this.#liveness = new Liveness(this.#router.clients, {
       heartbeatTimeoutMs: config.CHAT_HEARTBEAT_TIMEOUT_MS,
       loginTimeoutMs: config.CHAT_LOGIN_TIMEOUT_MS,
@@ -250,7 +252,7 @@ export class ChatServer {
     }
   }
 
-  /** Every step has a limit of its own, and together they stay below the 10 s that a stop may take. */
+  /** Every step has a limit of its own; together they stay below the 7 s after which `npm start` kills the process. */
   async #stop(): Promise<void> {
     clearTimeout(this.#maintenance);
     this.#liveness?.stop();
@@ -275,6 +277,33 @@ export class ChatServer {
     }
     await this.#pool.close();
   }
+}
+
+function readTls({ tls }: Config): { cert: string; key: string } | null {
+  if (tls === null) return null;
+  try {
+    return { cert: readFileSync(tls.cert, 'utf8'), key: readFileSync(tls.key, 'utf8') };
+  } catch (error) {
+    throw new StartError(`CHAT_TLS_CERT and CHAT_TLS_KEY can not be read: ${messageOf(error)}`);
+  }
+}
+
+/** Why it can not listen, in words for whoever started it. */
+function listenProblem(error: unknown, { CHAT_TCP_HOST: host, CHAT_TCP_PORT: port }: Config): StartError {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (code === 'EADDRINUSE') {
+    return new StartError(
+      `port ${port} of ${host} is taken (${code}): end the other program, or set CHAT_TCP_PORT`,
+    );
+  }
+  if (code.startsWith('ERR_OSSL')) {
+    return new StartError(`CHAT_TLS_CERT and CHAT_TLS_KEY do not do as a pair: ${messageOf(error)}`);
+  }
+  return new StartError(`can not listen on port ${port} of ${host}: ${messageOf(error)}`);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 async function waitUntil(condition: () => boolean, ms: number): Promise<void> {

@@ -33,14 +33,14 @@ export class Courier {
   readonly losses: string[] = [];
   /** What `server.closing` said on each connection. */
   readonly closings: number[] = [];
-  #server: TestServer;
+  #server: Pick<TestServer, 'port'>;
   #client: ChatClient | undefined;
   /** The last entry of each room that came on this connection. */
   readonly #positions = new Map<number, number>();
   #running: Promise<void> = Promise.resolve();
   #isStopping = false;
 
-  constructor(server: TestServer, name: UserName, device: string) {
+  constructor(server: Pick<TestServer, 'port'>, name: UserName, device: string) {
     this.#server = server;
     this.name = name;
     this.device = device;
@@ -57,7 +57,7 @@ export class Courier {
   }
 
   /** From now on this one is connected to. */
-  moveTo(server: TestServer): void {
+  moveTo(server: Pick<TestServer, 'port'>): void {
     this.#server = server;
   }
 
