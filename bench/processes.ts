@@ -110,12 +110,23 @@ export interface ServerOptions {
   readonly profiles?: string;
 }
 
+/** What PM2 gives to Node. */
+async function nodeArguments(): Promise<string[]> {
+  const { apps } = await import(new URL('../../ecosystem.config.js', import.meta.url).href);
+  return apps[0].node_args;
+}
+
 /** Starts the real server, one process, as PM2 would, and waits until it is ready. */
 export async function startServer(options: ServerOptions): Promise<Process> {
   const environment = Object.entries(process.env).filter(([name]) => !name.startsWith('CHAT_'));
   const child = spawn(
     process.execPath,
-    ['--import', options.profiles === undefined ? COLLECT_GARBAGE : RECORD_PROFILE, SERVER],
+    [
+      ...(await nodeArguments()),
+      '--import',
+      options.profiles === undefined ? COLLECT_GARBAGE : RECORD_PROFILE,
+      SERVER,
+    ],
     {
       stdio: ['ignore', 'pipe', 'pipe'],
       cwd: options.directory,
