@@ -74,15 +74,17 @@ export function requestSchemas(limits: ProtocolLimits) {
   const roomAndSeq = z.strictObject({ roomId, seq: z.int().min(0) });
   const name = text(1, 100);
   const memberLimit = z.int().min(1).max(limits.memberLimit);
-  const messageText = z
-    .string()
-    .min(1)
-    .refine(wellFormed, noLoneSurrogate)
-    .refine((value) => value.length <= limits.maxTextChars || codePoints(value) <= limits.maxTextChars, {
-      message: `must have at most ${limits.maxTextChars} characters`,
-      params: TOO_LARGE_ISSUE,
-    })
-    .meta({ minLength: 1, maxLength: limits.maxTextChars });
+  /** As long as a message may be; more is `TOO_LARGE`. */
+  const longText = (min: number) =>
+    z
+      .string()
+      .min(min)
+      .refine(wellFormed, noLoneSurrogate)
+      .refine((value) => value.length <= limits.maxTextChars || codePoints(value) <= limits.maxTextChars, {
+        message: `must have at most ${limits.maxTextChars} characters`,
+        params: TOO_LARGE_ISSUE,
+      })
+      .meta({ minLength: min, maxLength: limits.maxTextChars });
   const device = z.strictObject({
     id: text(1, 128).describe('made once per installation; a second login with it replaces the first'),
     name: text(0, 100).optional().describe('for people, e.g. `Pixel 8`'),
@@ -101,7 +103,7 @@ export function requestSchemas(limits: ProtocolLimits) {
     height: z.int().min(1).max(1_000_000).optional(),
     bytes: z.int().min(0).optional(),
     mimeType: text(1, 127).optional(),
-    caption: text(0, 1000).optional(),
+    caption: longText(0).optional(),
   });
   const nextCursor = z.string().nullable().describe('null on the last page');
   const roomPage = z.object({ rooms: z.array(roomSchema), nextCursor });
@@ -219,7 +221,7 @@ export function requestSchemas(limits: ProtocolLimits) {
           roomId,
           clientMessageId: key,
           kind: z.literal('text'),
-          text: messageText,
+          text: longText(1),
           replyTo: seq.optional().describe('`seq` of the entry that this answers'),
         }),
         z.strictObject({ roomId, clientMessageId: key, kind: z.literal('image'), image }),
