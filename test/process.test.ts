@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { audit, Courier, caughtUp, until } from './support/courier.js';
+import { audit, Courier, caughtUp, listeningPort, until } from './support/courier.js';
 import { createTestDatabase, startPrivateDatabase } from './support/database.js';
 import { descendants, isRunning, startProgram, temporaryDirectory } from './support/processes.js';
 import { insertUsers, SECRET, startServerOn, USERS } from './support/server.js';
@@ -19,14 +19,12 @@ async function start(t: Test, url: string, settings: Record<string, string> = {}
     CHAT_LOG_DIR: join(directory, 'logs'),
     ...settings,
   });
+  const file = join(directory, 'logs/chat-0.log');
   const ready = async (): Promise<number> => {
     await program.said(' ready ');
-    const port = /address=127\.0\.0\.1:(\d+)/.exec(
-      readFileSync(join(directory, 'logs/chat-0.log'), 'utf8'),
-    )?.[1];
-    return Number(port);
+    return listeningPort(file);
   };
-  return { ...program, ready, log: () => readFileSync(join(directory, 'logs/chat-0.log'), 'utf8') };
+  return { ...program, ready, log: () => readFileSync(file, 'utf8') };
 }
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {

@@ -265,12 +265,8 @@ export class Router implements StreamOwner {
     }
     if (replaced !== undefined && effect.reply !== null) replaced.connection.send(effect.reply);
     if (log.message.debugging) {
-      log.message.debug('released', {
-        room: roomId,
-        seq,
-        connections: stream.clients.size,
-        size: event.length,
-      });
+      const to = [...stream.clients].filter(([, upto]) => seq > upto).map(([client]) => client.id);
+      log.message.debug('released', { room: roomId, seq, size: event.length, to: to.join(',') });
     }
   }
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ChatClient, ConnectionLost, ProtocolError, TimedOut } from '../../src/cli/client.js';
 import type { OkData } from '../../src/shared/protocol/requests.js';
@@ -217,6 +218,17 @@ export async function until(
     if (performance.now() > deadline) throw new Error(`still waiting after ${timeoutMs} ms until ${what}`);
     await sleep(10);
   }
+}
+
+/** The port that a chat process has written into its log that it listens on. */
+export async function listeningPort(logFile: string): Promise<number> {
+  let port: string | undefined;
+  // What is on standard output may still be on its way to the file.
+  await until('the port is in the log', () => {
+    port = / ready .*address=\S+?:(\d+)/.exec(readFileSync(logFile, 'utf8'))?.[1];
+    return port !== undefined;
+  });
+  return Number(port);
 }
 
 /** What is wrong with the rooms' streams, compared with the couriers' books; empty when all is well. */

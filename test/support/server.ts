@@ -205,7 +205,8 @@ export async function caughtUp(...phones: readonly Phone[]): Promise<void> {
   await Promise.all(phones.map((phone) => phone.client.request('ping')));
 }
 
-async function query(url: string, statement: string, values: (string | number | null)[]) {
+/** Runs a statement on a connection of its own. */
+export async function query(url: string, statement: string, values: (string | number | null)[]) {
   const connection = await createConnection(connectionOptions(url));
   try {
     const [rows] = await connection.query(statement, values);

@@ -2,7 +2,7 @@ import { id, type RoomId, type Seq, type UserId } from '../../shared/ids.js';
 import type { Message, Room } from '../../shared/protocol/objects.js';
 import type { Sql, SqlValue, Transaction } from './database.js';
 import { type EntryRow, findEntries, toMessage } from './entries.js';
-import { likeText } from './users.js';
+import { likeText, searchable } from './users.js';
 
 /** `chat_room` and the view of it that one user has. */
 
@@ -354,7 +354,8 @@ export async function listRoomsOf(
   const values: SqlValue[] = [userId, afterId];
   let filter = '';
   if (query !== '') {
-    filter = `AND (r.name LIKE ? ESCAPE '!' OR p.username LIKE ? ESCAPE '!' OR p.display_name LIKE ? ESCAPE '!')`;
+    filter = `AND (r.name LIKE ? ESCAPE '!' OR ${searchable('p.username')} LIKE ? ESCAPE '!'
+                OR ${searchable('p.display_name')} LIKE ? ESCAPE '!')`;
     const part = `%${likeText(query)}%`;
     values.push(part, part, part);
   }

@@ -16,6 +16,14 @@ export function likeText(text: string): string {
   return text.replace(/[!%_]/g, '!$&');
 }
 
+/**
+ * A name to be searched. In a site's view it may have any character set and collation, which do not compare with what
+ * the user typed. No index is lost, as the other side of the search begins with a wildcard.
+ */
+export function searchable(column: string): string {
+  return `CONVERT(${column} USING utf8mb4) COLLATE utf8mb4_unicode_ci`;
+}
+
 export function toUser(row: UserRow): User {
   return { id: row.id, username: row.username, displayName: row.display_name, avatarPath: row.avatar_path };
 }
@@ -54,7 +62,7 @@ export async function listUsers(sql: Sql, query: string, afterId: number, limit:
   const values: SqlValue[] = [afterId];
   let filter = '';
   if (query !== '') {
-    filter = `AND (username LIKE ? ESCAPE '!' OR display_name LIKE ? ESCAPE '!')`;
+    filter = `AND (${searchable('username')} LIKE ? ESCAPE '!' OR ${searchable('display_name')} LIKE ? ESCAPE '!')`;
     values.push(`${likeText(query)}%`, `%${likeText(query)}%`);
   }
   return sql.rows<UserRow>(
