@@ -1,6 +1,6 @@
 import t from 'tap';
 import type { ChatClient } from '../src/cli/client.js';
-import { until } from './support/courier.js';
+import { freeze, until } from './support/courier.js';
 import { startPrivateDatabase } from './support/database.js';
 import { codeOf, insertUsers, startServerOn, USERS } from './support/server.js';
 
@@ -26,7 +26,7 @@ t.test(`${MEGABYTES} MB of requests while the database hangs do not fill the mem
   t.teardown(() => {
     process.kill(database.pid, 'SIGCONT');
   });
-  process.kill(database.pid, 'SIGSTOP');
+  await freeze(database.pid);
   const hanging = clients.map((client) => codeOf(client.request('room.list', { scope: 'mine' })));
   await witness.request('ping');
 

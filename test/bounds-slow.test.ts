@@ -12,7 +12,9 @@ t.test('a client that does not read is cut off, and the others get everything', 
   if (!mina || !jun || !sora) throw new Error();
   const room = await server.room(mina, [jun, sora]);
   jun.client.socket.pause();
-  for (let n = 0; n < MESSAGES; n++) await say(mina, room.id, TEXT);
+  for (let n = 0; n < MESSAGES; n += 20) {
+    await Promise.all(Array.from({ length: 20 }, () => say(mina, room.id, TEXT)));
+  }
   await until('the connection is gone', () => server.server.connections === 2);
   await sora.client.waitFor('message', ({ seq }) => seq === MESSAGES + 1);
   const seqs = eventsOf(sora, 'message').map(({ seq }) => seq);
@@ -24,24 +26,6 @@ t.test('a client that does not read is cut off, and the others get everything', 
 
   const back = await server.phone('jun');
   t.equal(back.login.rooms[0]?.lastSeq, MESSAGES + 1, 'and may come back');
-});
-
-t.test('a client that reads again in time is told why it is cut off', async (t) => {
-  const server = await startServer(t, { CHAT_OUTPUT_LIMIT_BYTES: '500000' });
-  const [mina, jun] = await server.phones('mina', 'jun');
-  if (!mina || !jun) throw new Error();
-  const room = await server.room(mina, [jun]);
-  jun.client.socket.pause();
-  for (let n = 0; n < MESSAGES; n++) await say(mina, room.id, TEXT);
-  jun.client.socket.resume();
-  const { error } = await jun.client.closed;
-  t.match(error, { code: 'SLOW_CONSUMER' });
-  const seqs = eventsOf(jun, 'message').map(({ seq }) => seq);
-  t.same(
-    seqs,
-    seqs.map((_, n) => n + 2),
-    'what came before is in order and whole',
-  );
 });
 
 t.test('a client that asks for much and never reads the replies is taken for lost', async (t) => {

@@ -1,5 +1,5 @@
 import t from 'tap';
-import { Pinger, until } from './support/courier.js';
+import { freeze, Pinger, until } from './support/courier.js';
 import { startPrivateDatabase } from './support/database.js';
 import { codeOf, eventsOf, insertUsers, say, startServerOn, tokenFor } from './support/server.js';
 
@@ -16,7 +16,7 @@ t.test('the database hangs', async (t) => {
     process.kill(database.pid, 'SIGCONT');
   });
 
-  process.kill(database.pid, 'SIGSTOP');
+  await freeze(database.pid);
   const hungAt = performance.now();
   // Requests of every kind, and more of them than there are batches and connections to the database.
   const requests = [

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
-import { audit, Courier, caughtUp, Pinger, until } from './support/courier.js';
+import { audit, Courier, caughtUp, freeze, Pinger, until } from './support/courier.js';
 import { type PrivateDatabase, startPrivateDatabase } from './support/database.js';
 import { insertUsers, startServerOn, USERS } from './support/server.js';
 
@@ -23,7 +23,7 @@ const FAULTS: Record<string, Fault> = {
     end: (database) => database.start(),
   },
   'hangs and goes on': {
-    begin: async ({ pid }) => void process.kill(pid, 'SIGSTOP'),
+    begin: ({ pid }) => freeze(pid),
     end: async ({ pid }) => void process.kill(pid, 'SIGCONT'),
   },
 };

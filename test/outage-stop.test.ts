@@ -1,5 +1,6 @@
 import t from 'tap';
 import { ConnectionLost } from '../src/cli/client.js';
+import { freeze } from './support/courier.js';
 import { startPrivateDatabase } from './support/database.js';
 import { eventsOf, insertUsers, say, startServerOn } from './support/server.js';
 
@@ -16,7 +17,7 @@ t.test('the server stops within 10 s while the database hangs, however long requ
   t.teardown(() => {
     process.kill(database.pid, 'SIGCONT');
   });
-  process.kill(database.pid, 'SIGSTOP');
+  await freeze(database.pid);
   const answers = Array.from({ length: 20 }, (_, n) =>
     say(n % 2 === 0 ? mina : jun, room.id, 'hello?').then(
       () => 'ok',

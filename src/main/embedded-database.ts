@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, existsSync, lstatSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createDatabase, pingServer, shutDownServer } from '../workers/store/administration.js';
@@ -90,7 +90,8 @@ export async function startEmbeddedDatabase(
   const log = join(directory, 'server.log');
   const url = embeddedDatabaseUrl(dataDirectory);
   const program = await databaseProgram(say);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  // Temporary files of its own: a server that starts deletes those that it finds in the system's, ours included.
+  await mkdir(join(directory, 'tmp'), { recursive: true, mode: 0o700 });
   await stopLeftBehind(url, say);
   if (!existsSync(data)) {
     say('Creating the embedded database …');
@@ -129,6 +130,7 @@ async function initialize(program: DatabaseProgram, data: string): Promise<void>
   const draft = `${data}.new`;
   await rm(draft, { recursive: true, force: true });
   const user = asRoot();
+  const temporary = join(dirname(data), 'tmp');
   try {
     await promisify(execFile)(
       program.installer ?? program.server,
@@ -136,11 +138,12 @@ async function initialize(program: DatabaseProgram, data: string): Promise<void>
         ? [
             '--no-defaults',
             `--datadir=${draft}`,
+            `--tmpdir=${temporary}`,
             '--auth-root-authentication-method=normal',
             '--skip-test-db',
             ...user,
           ]
-        : ['--no-defaults', '--initialize-insecure', `--datadir=${draft}`, ...user],
+        : ['--no-defaults', '--initialize-insecure', `--datadir=${draft}`, `--tmpdir=${temporary}`, ...user],
     );
   } catch (error) {
     const output = error instanceof Error && 'stderr' in error ? `\n${error.stderr}` : '';
@@ -156,6 +159,7 @@ function serverArguments(program: DatabaseProgram, data: string, url: string, pi
   return [
     '--no-defaults',
     `--datadir=${data}`,
+    `--tmpdir=${join(dirname(data), 'tmp')}`,
     `--socket=${new URL(url).searchParams.get('socketPath')}`,
     `--pid-file=${pidFile}`,
     ...asRoot(),

@@ -136,8 +136,8 @@ const CHANGES = ['none', 'add', 'remove'] as const;
 const CLOSE_REASONS = Object.keys(CLOSES) as CloseReason[];
 
 const FIRST_BUFFER_BYTES = 16 * 1024;
-/** A line is large from so many UTF-16 code units on. */
-const LARGE_LINE = 32 * 1024;
+/** A reply is large from so many bytes on: as many smaller ones as a batch may hold are no burden. */
+const LARGE_BYTES = 4096;
 /** UTF-16 code units become at most three bytes each in UTF-8. */
 const MAX_BYTES_PER_UNIT = 3;
 
@@ -162,9 +162,8 @@ export class EffectWriter {
   }
 
   reply(connection: ConnectionId, line: string): void {
-    this.#noteLarge(connection, line);
     this.#numbers.push(OP.reply, connection);
-    this.#line(line);
+    this.#noteLarge(connection, this.#line(line));
   }
 
   room(effect: {
@@ -177,11 +176,9 @@ export class EffectWriter {
     notices?: readonly { userId: UserId; change: Notice['change']; line: string }[];
   }): void {
     const replaces = effect.replaces === true ? 1 : 0;
-    if (effect.connection !== undefined && effect.reply !== undefined) {
-      this.#noteLarge(effect.connection, effect.reply);
-    }
     this.#numbers.push(OP.room, effect.roomId, effect.seq, effect.connection ?? 0, replaces);
-    this.#line(effect.reply ?? '');
+    const replied = this.#line(effect.reply ?? '');
+    if (effect.connection !== undefined) this.#noteLarge(effect.connection, replied);
     this.#line(effect.event ?? '');
     const notices = effect.notices ?? [];
     this.#numbers.push(notices.length);
@@ -282,8 +279,8 @@ export class EffectWriter {
     return pack;
   }
 
-  #noteLarge(connection: ConnectionId, line: string): void {
-    if (line.length > LARGE_LINE) this.#large.set(connection, this.largeReplies(connection) + line.length);
+  #noteLarge(connection: ConnectionId, bytes: number): void {
+    if (bytes > LARGE_BYTES) this.#large.set(connection, this.largeReplies(connection) + bytes);
   }
 
   #list(ids: readonly number[]): void {
@@ -291,7 +288,8 @@ export class EffectWriter {
     for (const one of ids) this.#numbers.push(one);
   }
 
-  #line(line: string): void {
+  /** Writes a line and returns its bytes. */
+  #line(line: string): number {
     const most = line.length * MAX_BYTES_PER_UNIT;
     if (this.#bytes.length - this.#used < most) {
       const grown = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#used + most));
@@ -301,6 +299,7 @@ export class EffectWriter {
     const length = line === '' ? 0 : this.#bytes.write(line, this.#used, 'utf8');
     this.#used += length;
     this.#numbers.push(length);
+    return length;
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ChatClient, ConnectionLost, ProtocolError, TimedOut } from '../../src/cli/client.js';
 import type { OkData } from '../../src/shared/protocol/requests.js';
@@ -218,6 +218,16 @@ export async function until(
     if (performance.now() > deadline) throw new Error(`still waiting after ${timeoutMs} ms until ${what}`);
     await sleep(10);
   }
+}
+
+/** Stops a process as a debugger does, and waits until none of its threads runs any more. */
+export async function freeze(pid: number): Promise<void> {
+  process.kill(pid, 'SIGSTOP');
+  const tasks = `/proc/${pid}/task`;
+  if (!existsSync(tasks)) return sleep(200);
+  await until('the process has stopped', () =>
+    readdirSync(tasks).every((task) => / [TtZX] /.test(readFileSync(`${tasks}/${task}/stat`, 'utf8'))),
+  );
 }
 
 /** The port that a chat process has written into its log that it listens on. */
