@@ -3,6 +3,7 @@ import { id, type UserId } from '../../shared/ids.js';
 import { log } from '../../shared/log.js';
 import { errorLine, okLine } from '../../shared/protocol/replies.js';
 import type { RequestData } from '../../shared/protocol/requests.js';
+import { authFailed } from '../auth-failed.js';
 import { type Command, REPLIED, type Request, type WorkerContext } from '../context.js';
 import type { Continuation } from '../continuations.js';
 import { encodeContinuation } from '../continuations.js';
@@ -32,7 +33,7 @@ export const authLogin: Command<'auth.login'> = async (ctx, request) => {
   if (caller.userId !== 0) return fail('CONFLICT', 'this connection is logged in already');
   const identity = await identify(ctx, data);
   if (isFailure(identity))
-    return identity.failure === 'AUTH_FAILED' ? refuse(ctx, request, identity.message) : identity;
+    return identity.failure === 'AUTH_FAILED' ? authFailed(ctx, request, identity.message) : identity;
   const { userId, expiresAt } = identity;
 
   const opened = await ctx.db.transaction(async (sql) => {
@@ -41,7 +42,7 @@ export const authLogin: Command<'auth.login'> = async (ctx, request) => {
     return { user: toUser(user), ...(await replaceSession(sql, ctx, request, userId)) };
   });
   if (isFailure(opened)) return opened;
-  if ('unknown' in opened) return refuse(ctx, request, 'the user is unknown or disabled');
+  if ('unknown' in opened) return authFailed(ctx, request, 'the user is unknown or disabled');
 
   const { user, sessionId, replacedId, online, roomIds } = opened;
   if (replacedId !== undefined) ctx.effects.revoke(userId, id.session(replacedId));
@@ -132,20 +133,4 @@ async function replaceSession(
   const roomIds = await findRoomIdsOf(sql, userId);
   const online = wasOnline ? undefined : { version: versions.get(userId) ?? 0, at: at.getTime() };
   return { sessionId, replacedId, online, roomIds };
-}
-
-/** `AUTH_FAILED` ends the connection; the reply says why. */
-function refuse(
-  ctx: WorkerContext,
-  { caller, id: requestId }: Request<'auth.login'>,
-  message: string,
-): typeof REPLIED {
-  log.connection.warn('login refused', {
-    connection: caller.connection,
-    remote: caller.remote,
-    reason: message,
-  });
-  ctx.effects.reply(caller.connection, errorLine(requestId, fail('AUTH_FAILED', message)));
-  ctx.effects.close(caller.connection, 'AUTH_FAILED');
-  return REPLIED;
 }
