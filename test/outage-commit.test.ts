@@ -1,30 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import type { Message } from '../src/shared/protocol/objects.js';
-import { createTestDatabase } from './support/database.js';
-import { type CommitFault, FaultyLink } from './support/faulty-link.js';
-import { codeOf, eventsOf, insertUsers, type Phone, say, startServerOn } from './support/server.js';
-
-/** A server whose wire to the database breaks on purpose. */
-async function start(t: Test) {
-  const { url } = await createTestDatabase(t);
-  await insertUsers(url);
-  const link = await FaultyLink.to(t, url);
-  const server = await startServerOn(t, link.url);
-  return { server, link };
-}
-
-/** Asks again, as the error said one should, until the answer is another one than `UNAVAILABLE`. */
-async function again<T>(request: () => Promise<T>): Promise<T> {
-  for (;;) {
-    try {
-      return await request();
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'UNAVAILABLE')) throw error;
-      await sleep(50);
-    }
-  }
-}
+import { again, type CommitFault, startOnFaultyLink } from './support/faulty-link.js';
+import { codeOf, eventsOf, type Phone, say } from './support/server.js';
 
 /** Each says something that the other one gets. */
 async function talk(roomId: number, one: Phone, other: Phone): Promise<void> {
@@ -41,7 +18,7 @@ const COMMITTED: readonly CommitFault[] = ['answer lost', 'late'];
 
 for (const fault of COMMITTED) {
   t.test(`COMMIT: ${fault}`, async (t) => {
-    const { server, link } = await start(t);
+    const { server, link } = await startOnFaultyLink(t);
     const [mina, jun, sora] = await server.phones('mina', 'jun', 'sora');
     if (!mina || !jun || !sora) throw new Error();
 
@@ -148,7 +125,7 @@ for (const fault of COMMITTED) {
 }
 
 t.test('COMMIT of a message that never arrives: it is stored by the retry, once', async (t) => {
-  const { server, link } = await start(t);
+  const { server, link } = await startOnFaultyLink(t);
   const [mina, jun] = await server.phones('mina', 'jun');
   if (!mina || !jun) throw new Error();
   const room = await again(() => server.room(mina, [jun]));

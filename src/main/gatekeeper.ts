@@ -21,15 +21,12 @@ export class Gatekeeper implements ConnectionListener {
   readonly #dispatcher: Dispatcher;
   readonly #options: GatekeeperOptions;
   readonly #perAddress = new Map<string, number>();
-  readonly #helloStart: string;
   #lastId = 0;
 
   constructor(router: Router, dispatcher: Dispatcher, options: GatekeeperOptions) {
     this.#router = router;
     this.#dispatcher = dispatcher;
     this.#options = options;
-    const line = eventLine('hello', { ...options.hello, serverAt: 0 });
-    this.#helloStart = line;
   }
 
   /** Ids for all transports, so that none is given twice. */
@@ -90,7 +87,7 @@ export class Gatekeeper implements ConnectionListener {
   }
 
   #hello(): Buffer {
-    return Buffer.from(this.#helloStart.replace('"serverAt":0', `"serverAt":${Date.now()}`));
+    return Buffer.from(eventLine('hello', { ...this.#options.hello, serverAt: Date.now() }));
   }
 }
 

@@ -2,8 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { connectionOptions } from '../../src/workers/store/connection-options.js';
+import { createTestDatabase } from './database.js';
+import { insertUsers, startServerOn } from './server.js';
 
 /** What happens to a transaction's COMMIT. */
 export type CommitFault =
@@ -107,5 +110,26 @@ export class FaultyLink {
     database.on('close', () => client.destroy());
     for (const socket of [client, database]) socket.on('error', () => undefined);
     return database;
+  }
+}
+
+/** A server whose wire to the database breaks on purpose. */
+export async function startOnFaultyLink(t: Test, settings: Record<string, string> = {}) {
+  const { url } = await createTestDatabase(t);
+  await insertUsers(url);
+  const link = await FaultyLink.to(t, url);
+  const server = await startServerOn(t, link.url, settings);
+  return { server, link };
+}
+
+/** Asks again, as the error said one should, until the answer is another one than `UNAVAILABLE`. */
+export async function again<T>(request: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await request();
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'UNAVAILABLE')) throw error;
+      await sleep(50);
+    }
   }
 }

@@ -119,13 +119,9 @@ export class Database {
     return this.#options.timeoutMs;
   }
 
-  get isDown(): boolean {
-    return this.#down !== null;
-  }
-
   /** Runs plain reads; each statement sees what is committed when it starts. */
   async read<T>(work: (sql: Sql) => Promise<T>): Promise<T | Failure> {
-    return this.#attempt(async (session) => work(session));
+    return this.#attempt(work);
   }
 
   /**

@@ -6,8 +6,7 @@ import { likeText, searchable } from './users.js';
 
 /** `chat_room` and the view of it that one user has. */
 
-/** A room under its lock. */
-export interface LockedRoom {
+interface RoomColumns {
   id: number;
   kind: 'group' | 'direct';
   name: string | null;
@@ -17,6 +16,10 @@ export interface LockedRoom {
   member_limit: number;
   last_seq: number;
   last_ordinal: number;
+}
+
+/** A room under its lock. */
+export interface LockedRoom extends RoomColumns {
   direct_low: number | null;
   direct_high: number | null;
 }
@@ -177,17 +180,8 @@ const LONG_BODY_BYTES = 4096;
 const MESSAGE_BYTES = 800;
 const ESCAPED = 2;
 
-interface RoomViewRow {
-  id: number;
-  kind: 'group' | 'direct';
-  name: string | null;
-  visibility: 'public' | 'private';
-  owner_id: number | null;
-  member_count: number;
-  member_limit: number;
+interface RoomViewRow extends RoomColumns {
   created_at: Date;
-  last_seq: number;
-  last_ordinal: number;
   member_id: number | null;
   read_seq: number | null;
   read_ordinal: number | null;
@@ -206,7 +200,7 @@ interface RoomViewRow {
   entry_sent_at: Date | null;
 }
 
-// One statement, so that last_seq and the last message are of the same moment. The viewer's id is bound three times.
+// One statement, so that last_seq and the last message are of the same moment.
 const VIEW = `
   SELECT r.id, r.kind, r.name, r.visibility, r.owner_id, r.member_count, r.member_limit, r.created_at,
          r.last_seq, r.last_ordinal,
